@@ -1,0 +1,173 @@
+"""What the catalog holds: each record is a row.
+
+Time is integer samples at 16 kHz (`RATE`); seconds appear only in the SQL views and in messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+RATE = 16_000
+"""Samples per second of every time in the catalog, and of every clip."""
+
+
+class Status(StrEnum):
+    """How far a source has come."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Reject(StrEnum):
+    """Why a piece of a source is not in the corpus; the closed list behind `segments.reject_reason`."""
+
+    SILENCE = "silence"  # nobody speaks and nothing plays
+    MUSIC = "music"  # music without speech
+    NOT_SPEECH = "not_speech"  # sound that is neither speech nor music
+    MUSIC_UNSEPARATED = "music_unseparated"  # speech over music, and no separation was made
+    OVERLAP = "overlap"  # several speakers at once
+    UNSURE_SPEAKER = "unsure_speaker"  # the diarizer can't tell who speaks
+    TOO_SHORT = "too_short"  # less than the shortest clip between two cuts
+    NO_PAUSE = "no_pause"  # longer than the longest clip, with no pause to cut at
+    QUIET = "quiet"  # too quiet to be brought to the wanted loudness
+    CLIPPED = "clipped"  # the recording is overdriven
+    NOISY = "noisy"  # signal-to-noise ratio under the keep rule
+    LOW_QUALITY = "low_quality"  # DNSMOS under the keep rule
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open stretch [start, end) of a source, in samples at 16 kHz."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stored finding of a stage about a stretch of a source: music, speech, a speaker's turn…
+
+    `label` is the speaker for turns and empty otherwise; `score` is the stage's own (0–1), or None.
+    """
+
+    kind: str
+    start: int
+    end: int
+    label: str = ""
+    score: float | None = None
+
+    @property
+    def span(self) -> Span:
+        return Span(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One recording: its bytes, where they came from and what is said of them.
+
+    `source_id` is the first 16 hex digits of the bytes' SHA-256, or of the address's where no
+    bytes could be read.
+    """
+
+    source_id: str
+    uri: str
+    sha256: str | None = None
+    title: str | None = None
+    accent: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    licence: str | None = None
+    channel: str | None = None
+    uploaded_at: datetime | None = None
+    n_samples: int | None = None  # at 16 kHz, counted while decoding
+    sample_rate: int | None = None  # Hz, of the source
+    channels: int | None = None
+    codec: str | None = None
+    bandwidth_hz: float | None = None
+    lost_packets: int = 0  # damaged packets the decoder skipped
+    status: Status = Status.PENDING
+    error: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)  # further columns of the sources file, as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place where a source's bytes were found, with what tells an unchanged file without reading it."""
+
+    uri: str
+    source_id: str
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """That a stage has run on a source, with which settings and model, and what it cost."""
+
+    source_id: str
+    stage: str
+    seconds: float
+    audio_seconds: float
+    config_hash: str
+    model: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerVoice:
+    """A speaker within one source and the mean voice embedding (unit length; model named in `stages`)."""
+
+    speaker_id: str
+    source_id: str
+    embedding: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a source, kept (with a clip on disk) or rejected (with a reason)."""
+
+    segment_id: str
+    source_id: str
+    speaker_id: str | None
+    start: int
+    end: int
+    kept: bool
+    reject_reason: Reject | None = None
+    path: str | None = None  # of the clip, relative to the corpus folder; kept pieces only
+    gain_db: float | None = None  # what the loudness stage added
+    loudness_lufs: float | None = None  # of the clip as written
+    true_peak_dbtp: float | None = None  # of the clip as written
+    snr_db: float | None = None
+    clipped_share: float | None = None
+    dnsmos_sig: float | None = None
+    dnsmos_bak: float | None = None
+    dnsmos_ovrl: float | None = None
+    dnsmos_ovrl_mix: float | None = None  # before separation; None where nothing was separated
+    music_share: float | None = None
+    separated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResult:
+    """All that ingesting one source found: what the committer writes in one transaction."""
+
+    source: Source
+    addresses: tuple[Address, ...]
+    stages: tuple[Stage, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    voices: tuple[SpeakerVoice, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SplitMember:
+    """One segment's place in a named split."""
+
+    segment_id: str
+    split: str  # train, dev or test

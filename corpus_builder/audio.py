@@ -1,0 +1,201 @@
+"""The only audio input and output: decode media in blocks, keep a working copy on disk, write clips.
+
+Nothing here holds more than a few seconds of sound: an 8-hour source costs the memory of a short one.
+"""
+
+from __future__ import annotations
+
+import os
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from catalog.errors import PdidError
+from catalog.records import RATE
+
+Samples = NDArray[np.float32]
+
+FLOAT_BYTES = 4
+
+
+class MediaError(PdidError):
+    """A file that can't be decoded; the message says why in words a person understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What the container says of its audio. Its duration is not here: containers lie, so we count."""
+
+    sample_rate: int  # Hz
+    channels: int
+    codec: str
+    title: str | None
+
+
+def open_media(path: Path) -> tuple[av.container.InputContainer, av.AudioStream]:
+    """Open a media file and its first audio stream; the caller closes the container.
+
+    Raises MediaError if the file is empty, unreadable, not media, or has no sound.
+    """
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise MediaError("the file is empty (0 bytes)")
+        # a protocol prefix keeps names such as "a:b.wav" from being read as addresses
+        container = av.open(f"file:{path}", metadata_errors="replace")
+    except PermissionError:
+        raise MediaError("the file can't be read: permission denied") from None
+    except FileNotFoundError:
+        raise MediaError("there is no such file") from None
+    except FFmpegError as error:
+        raise MediaError(
+            f"not a media file, or damaged beyond reading (ffmpeg says: {error.strerror or error})"
+        ) from None
+    if not container.streams.audio:
+        container.close()
+        raise MediaError("there is no sound in this file (no audio stream)")
+    return container, container.streams.audio[0]
+
+
+def probe(path: Path) -> MediaInfo:
+    """Read a media file's header. Raises MediaError as `open_media` does."""
+    container, stream = open_media(path)
+    with container:
+        context = stream.codec_context
+        return MediaInfo(context.sample_rate, context.channels, context.name, container.metadata.get("title") or None)
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Decode a media file's first audio stream block by block.
+
+    Iterating gives float32 arrays of shape (n, channels) at `rate` Hz, n at most about a second.
+    Damaged packets are skipped and counted in `lost_packets`; the sample count is what was decoded.
+    Surround sound is folded down by ffmpeg's standard matrix.
+    """
+
+    path: Path
+    rate: int
+    channels: int = 1
+    lost_packets: int = 0
+
+    def __iter__(self) -> Iterator[Samples]:
+        container, stream = open_media(self.path)
+        layout = "mono" if self.channels == 1 else "stereo"
+        resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
+        pending: list[Samples] = []
+        waiting = 0
+        with container:
+            for frame in _frames(container, stream, self):
+                for out in resampler.resample(frame):
+                    pending.append(out.to_ndarray().reshape(-1, self.channels))
+                    waiting += out.samples
+                if waiting >= self.rate:
+                    yield np.concatenate(pending)
+                    pending, waiting = [], 0
+            pending += [out.to_ndarray().reshape(-1, self.channels) for out in resampler.resample(None)]
+        if pending:
+            yield np.concatenate(pending)
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.AudioStream, decoder: Decoder
+) -> Iterator[av.AudioFrame]:
+    """Frames of a stream; damaged packets are counted and skipped, as players do."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except FFmpegError:  # the container ends in the middle of a packet: keep what came before
+            decoder.lost_packets += 1
+            return
+        try:
+            for frame in packet.decode():
+                frame.pts = None  # time is the count of samples, never the container's stamps
+                yield frame
+        except FFmpegError:
+            decoder.lost_packets += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Mono float32 sound at 16 kHz in a scratch file, read in any order without holding the rest."""
+
+    path: Path
+    n_samples: int
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def read(self, start: int, end: int) -> Samples:
+        """Samples [start, end) as float32 of shape (n,), cut at the track's ends."""
+        start, end = max(0, start), min(end, self.n_samples)
+        if end <= start:
+            return np.zeros(0, np.float32)
+        return np.fromfile(self.path, np.float32, count=end - start, offset=start * FLOAT_BYTES)
+
+    def blocks(self, size: int, start: int = 0, end: int | None = None) -> Iterator[Samples]:
+        """Consecutive blocks of `size` samples (the last may be shorter)."""
+        end = self.n_samples if end is None else end
+        for at in range(start, end, size):
+            yield self.read(at, min(at + size, end))
+
+
+def peak_bandwidth(spectrum_db: NDArray[np.float64], rate: int) -> float:
+    """Highest frequency in Hz with sound in it, from a long-term spectrum in dB of shape (n_bins,).
+
+    Sound ends where the spectrum falls for good within 3 dB of the floor of the top bins, or
+    50 dB under its peak, whichever is higher: a codec's low-pass and a telephone band both show so.
+    """
+    floor = max(float(spectrum_db.max()) - 70.0, float(spectrum_db.min()) + 6.0)
+    above = np.flatnonzero(spectrum_db > floor)
+    top = int(above[-1]) + 1 if above.size else 0
+    return top * (rate / 2) / len(spectrum_db)
+
+
+class BandwidthMeter:
+    """Long-term spectrum of a source at its own rate, from one block in `every`."""
+
+    def __init__(self, rate: int, every: int = 7) -> None:
+        self.rate, self.every = rate, every
+        self.size = 2048
+        self.power = np.zeros(self.size // 2 + 1)
+        self.seen = 0
+
+    def add(self, block: Samples) -> None:
+        """Take in a mono block of shape (n,)."""
+        self.seen += 1
+        if (self.seen - 1) % self.every or len(block) < self.size:
+            return
+        frames = block[: len(block) // self.size * self.size].reshape(-1, self.size) * np.hanning(self.size)
+        self.power += (np.abs(np.fft.rfft(frames)) ** 2).sum(0)
+
+    def hz(self) -> float | None:
+        """Bandwidth in Hz, or None for silence or under 2048 samples."""
+        if self.power.max() < 1e-9:
+            return None
+        return peak_bandwidth(10 * np.log10(self.power + 1e-20), self.rate)
+
+
+def write_clip(path: Path, audio: Samples) -> None:
+    """Write mono sound at 16 kHz as 16-bit PCM WAV: beside the target first, then renamed.
+
+    `audio` is float32 of shape (n,) in [-1, 1]. Quantisation rounds; no dither is added.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    pcm = np.clip(np.rint(audio * 32767.0), -32768, 32767).astype("<i2")
+    with beside.open("wb") as raw, wave.open(raw, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        out.writeframes(pcm.tobytes())
+    os.replace(beside, path)
