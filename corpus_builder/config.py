@@ -52,8 +52,10 @@ class Diarize(_Section):
         "auto", description="pyannote where its weights are at hand, else the embedded engine"
     )
     model: str = Field("diarization", description="pyannote pipeline: folder, name under $PDID_MODELS, or hub id")
-    threshold: float = Field(0.5, gt=0, lt=2, description="cosine distance over which two voices are two speakers")
-    min_speaker_s: float = Field(6.0, ge=0, description="seconds; a voice with less speech is not called a speaker")
+    same_speaker: float = Field(
+        0.86, gt=0, lt=1, description="cosine similarity of two mean voices (6 s of each) from which they are one person"
+    )
+    min_speaker_s: float = Field(1.0, ge=0, description="seconds; a voice with less speech is not called a speaker")
     window_s: float = Field(600.0, ge=60, description="seconds of a long source that are diarized at a time")
     step: float = Field(0.5, gt=0, le=1, description="pyannote's window step as a share of its window")
 
@@ -65,6 +67,7 @@ class Segmentation(_Section):
     max_s: float = Field(30.0, le=30, description="seconds; the longest clip")
     join_s: float = Field(1.0, ge=0, description="seconds; pieces of one speaker across a shorter pause are joined")
     pad_s: float = Field(0.15, ge=0, le=1, description="seconds of quiet kept before and after the speech")
+    min_pause_s: float = Field(0.1, ge=0.05, le=1, description="seconds; the shortest quiet that counts as a pause")
 
     @model_validator(mode="after")
     def _ordered(self) -> Segmentation:
@@ -87,9 +90,6 @@ class Keep(_Section):
     min_dnsmos_ovrl: float = Field(1.0, ge=1, le=5, description="DNSMOS P.835 overall score; 1 keeps all")
     min_snr_db: float = Field(0.0, description="dB; signal-to-noise ratio")
     max_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
-    max_music_share: float = Field(
-        0.2, ge=0, le=1, description="share of a piece with music under it, where nothing was separated"
-    )
 
 
 class Settings(_Section):

@@ -33,9 +33,10 @@ class Turn:
 class Diarization:
     """Who speaks when, at most one at a time, and where that can't be told.
 
-    `turns` are sorted and do not overlap each other nor `overlaps`. `overlaps` are stretches where
-    several speak at once; `unsure` where the engine can't tell who speaks. `voices` maps each
-    speaker label to its mean embedding, float32 of shape (d,), unit length.
+    `turns` are sorted and exclusive: the main speaker of every moment of speech. `overlaps` are
+    stretches where several speak at once, `unsure` where the engine can't tell who speaks; both may
+    lie within turns, and segmentation trims them away. `voices` maps each speaker label to its mean
+    embedding, float32 of shape (d,), unit length.
     """
 
     turns: tuple[Turn, ...]

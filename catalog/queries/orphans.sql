@@ -1,0 +1,16 @@
+-- Rows whose recording is not in the catalog. A sound catalog gives no row.
+SELECT 'address' AS row_of, source_id, count(*) AS n FROM base.address GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'stage' AS row_of, source_id, count(*) AS n FROM base.stage GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'mark' AS row_of, source_id, count(*) AS n FROM base.mark GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'voice' AS row_of, source_id, count(*) AS n FROM base.voice GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'segment' AS row_of, source_id, count(*) AS n FROM base.segment GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+ORDER BY row_of, source_id

@@ -1,0 +1,305 @@
+"""The catalog: the one truth about a corpus, in one DuckDB file.
+
+    with open_catalog(corpus, write=True) as catalog:
+        dropped = catalog.write_source(result)
+
+DuckDB takes one writing process and locks readers out while it writes, so hold the catalog briefly:
+opening costs about 20 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from catalog import rows
+from catalog.connection import WAIT_S, connect, first_line
+from catalog.errors import PdidError, UsageError
+from catalog.records import Address, Mark, Segment, Source, SourceResult, SpeakerVoice, SplitMember, Stage
+
+BATCH = 1000
+"""Rows of a query fetched at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A kept segment with what a split needs of its source; times in samples at 16 kHz."""
+
+    segment_id: str
+    source_id: str
+    speaker_id: str
+    accent: str | None
+    language: str | None
+    start: int
+    end: int
+    path: str  # relative to the corpus folder
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInfo:
+    """What a written split was made with."""
+
+    name: str
+    seed: int | None
+    settings: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A query's result: column names and an iterator over the rows, to be read while the catalog is open."""
+
+    columns: tuple[str, ...]
+    rows: Iterator[tuple[Any, ...]]
+
+
+@contextmanager
+def open_catalog(corpus: Path, *, write: bool = False, wait_s: float = WAIT_S) -> Iterator[Catalog]:
+    """Open the catalog of a corpus folder; it is closed, and free for others, when the block ends.
+
+    Writing makes the folder and the catalog where there are none. A catalog of an older version is
+    migrated, with a copy kept beside it. Raises UsageError if there is nothing to read, PdidError if
+    another process holds it for longer than `wait_s` seconds, if a newer pdid wrote it, or if it can't be opened.
+    """
+    with connect(corpus, write=write, wait_s=wait_s) as connection:
+        yield Catalog(connection)
+
+
+class Catalog:
+    """Reads and writes records. Get one from `open_catalog`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    # Writing. Each method is one transaction: all of it, or nothing.
+
+    def write_source(self, result: SourceResult) -> list[str]:
+        """Put in everything about one source, in place of everything that was there of it.
+
+        `result.addresses` are all its addresses; an address that led to another source leads to this
+        one now, and a source that failed or never began is forgotten when no address leads to it.
+        Returns the clip paths the catalog no longer names, so that their files can be deleted.
+        Raises PdidError if a row breaks a rule of the schema; nothing is written then.
+        """
+        source_id = result.source.source_id
+        uris = [rows.plain(address.uri) for address in result.addresses]
+        with self._transaction():
+            old = self._strings("SELECT path FROM base.segment WHERE source_id = ? AND kept", [source_id])
+            lost = self._strings(
+                "SELECT source_id FROM base.source WHERE status <> 'done' AND source_id <> ? AND source_id IN"
+                " (SELECT source_id FROM base.address WHERE list_contains(?::VARCHAR[], uri))",
+                [source_id, uris],
+            )
+            self._delete_source(source_id)
+            rows.insert(self._connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
+            self._write_addresses(result.addresses)
+            rows.insert(self._connection, rows.INSERT_STAGE, map(rows.stage_row, result.stages))
+            rows.insert(self._connection, rows.INSERT_MARK, (rows.mark_row(source_id, mark) for mark in result.marks))
+            rows.insert(self._connection, rows.INSERT_VOICE, map(rows.voice_row, result.voices))
+            rows.insert(self._connection, rows.INSERT_SEGMENT, map(rows.segment_row, result.segments))
+            for other in lost:
+                if not self._strings("SELECT uri FROM base.address WHERE source_id = ?", [other]):
+                    self._delete_source(other)
+        kept = {segment.path for segment in result.segments}
+        return sorted(set(old) - kept)
+
+    def write_addresses(self, addresses: Iterable[Address]) -> None:
+        """Add addresses of sources that are there, or correct their size and time of change."""
+        with self._transaction():
+            self._write_addresses(addresses)
+
+    def update_labels(self, sources: Iterable[Source]) -> None:
+        """Set the labels (accent, speaker, language, licence, title, channel, uploaded_at, extra) of sources
+        that are there to those of the given records; nothing else of them changes."""
+        with self._transaction():
+            rows.insert(self._connection, rows.UPDATE_LABELS, map(rows.label_row, sources))
+
+    def write_split(
+        self,
+        members: Iterable[SplitMember],
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Write a split once and for all; returns its name, `split-1`, `split-2`, … where none is given.
+
+        Raises UsageError if the name is taken or no name at all, PdidError if a member is no kept segment.
+        """
+        chosen = list(members)
+        if name is not None and not re.fullmatch(r"[^\s@,]+", name):
+            raise UsageError(f"{name!r} can't name a split: use letters, digits, - and _")
+        with self._transaction():
+            taken = self._strings("SELECT split_name FROM base.split")
+            if name in taken:
+                raise UsageError(f"there is a split {name!r} already, and a written split never changes: choose a name")
+            if name is None:
+                numbers = [int(found[1]) for old in taken if (found := re.fullmatch(r"split-(\d+)", old))]
+                name = f"split-{max(numbers, default=0) + 1}"
+            self._connection.execute(
+                "INSERT INTO base.split (split_name, position, seed, settings, created_at)"
+                " SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM base.split",
+                [name, seed, json.dumps(dict(settings or {}), ensure_ascii=False), rows.plain(datetime.now(UTC))],
+            )
+            rows.insert(
+                self._connection,
+                rows.INSERT_SPLIT_MEMBER,
+                ((name, member.segment_id, member.split) for member in chosen),
+            )
+            strangers = self._strings(
+                "SELECT segment_id FROM base.split_member WHERE split_name = ? AND segment_id NOT IN"
+                " (SELECT segment_id FROM base.segment WHERE kept) ORDER BY segment_id LIMIT 1",
+                [name],
+            )
+            if strangers:
+                raise PdidError(f"segment {strangers[0]} is not a kept segment of this catalog: it can't be in a split")
+        return name
+
+    # Reading.
+
+    def sources(self, source_ids: Sequence[str] | None = None) -> list[Source]:
+        """All sources, or those with the given ids, by address."""
+        wanted = None if source_ids is None else list(source_ids)
+        return [rows.to_source(row) for row in self._all(rows.SELECT_SOURCE, [wanted, wanted])]
+
+    def addresses(self) -> dict[str, Address]:
+        """Every known address by its uri."""
+        found = self._all("SELECT uri, source_id, size_bytes, mtime_ns FROM base.address ORDER BY uri")
+        return {row[0]: Address(*row) for row in found}
+
+    def stages(self, source_id: str | None = None) -> dict[str, list[Stage]]:
+        """The stages that ran, by source id: of one source, or of all."""
+        by_source: dict[str, list[Stage]] = {}
+        for row in self._all(rows.SELECT_STAGE, [source_id, source_id]):
+            by_source.setdefault(row[0], []).append(rows.to_stage(row))
+        return by_source
+
+    def marks(self, source_id: str) -> list[Mark]:
+        """The stored findings about a source, in order of time."""
+        return [Mark(*row) for row in self._all(rows.SELECT_MARK, [source_id])]
+
+    def voices(self, source_id: str | None = None) -> list[SpeakerVoice]:
+        """The speakers' voices: of one source, or of all."""
+        return [rows.to_voice(row) for row in self._all(rows.SELECT_VOICE, [source_id, source_id])]
+
+    def segments(self, source_id: str) -> list[Segment]:
+        """The pieces of a source, kept and rejected, in order of time."""
+        return [rows.to_segment(row) for row in self._all(rows.SELECT_SEGMENT, [source_id])]
+
+    def clips(self) -> list[Clip]:
+        """All kept segments, by source and time."""
+        return [Clip(*row) for row in self._all(rows.SELECT_KEPT)]
+
+    def clip_paths(self) -> set[str]:
+        """The path of every clip, relative to the corpus folder."""
+        return set(self._strings("SELECT path FROM base.segment WHERE kept"))
+
+    def result(self, source_id: str) -> SourceResult | None:
+        """Everything about one source as it was written, or None if there is no such source."""
+        found = self.sources([source_id])
+        if not found:
+            return None
+        addresses = self._all(
+            "SELECT uri, source_id, size_bytes, mtime_ns FROM base.address WHERE source_id = ? ORDER BY uri",
+            [source_id],
+        )
+        return SourceResult(
+            source=found[0],
+            addresses=tuple(Address(*row) for row in addresses),
+            stages=tuple(self.stages(source_id).get(source_id, ())),
+            marks=tuple(self.marks(source_id)),
+            voices=tuple(self.voices(source_id)),
+            segments=tuple(self.segments(source_id)),
+        )
+
+    def splits(self) -> list[SplitInfo]:
+        """The splits, oldest first."""
+        found = self._all("SELECT split_name, seed, settings, created_at FROM base.split ORDER BY position")
+        return [SplitInfo(row[0], row[1], json.loads(row[2]), row[3].replace(tzinfo=UTC)) for row in found]
+
+    def split_members(self, name: str | None = None) -> list[SplitMember]:
+        """The members of a split, or of the newest. Raises UsageError if there is none of that name."""
+        names = [split.name for split in self.splits()]
+        if not names:
+            raise UsageError("there is no split yet: make one with `pdid split`")
+        if name is not None and name not in names:
+            raise UsageError(f"there is no split {name!r}; there are {', '.join(names)}")
+        found = self._all(
+            "SELECT segment_id, split FROM base.split_member WHERE split_name = ? ORDER BY segment_id",
+            [name if name is not None else names[-1]],
+        )
+        return [SplitMember(*row) for row in found]
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """Run SQL. What it may do is settled by how the catalog was opened: read-only unless for writing.
+
+        Raises UsageError with DuckDB's message where the SQL is wrong or does what it may not.
+        """
+        with _explained("the query failed", UsageError):
+            self._connection.execute(sql, list(parameters))
+        columns = tuple(str(column[0]) for column in self._connection.description or ())
+        return Answer(columns, self._batches())
+
+    def _batches(self) -> Iterator[tuple[Any, ...]]:
+        while True:
+            with _explained("the query failed", UsageError):
+                batch = self._connection.fetchmany(BATCH) if self._connection.description else []
+            if not batch:
+                return
+            yield from batch
+
+    def _write_addresses(self, addresses: Iterable[Address]) -> None:
+        rows.insert(self._connection, rows.INSERT_ADDRESS, map(rows.address_row, addresses))
+
+    def _delete_source(self, source_id: str) -> None:
+        for statement in (
+            "DELETE FROM base.address WHERE source_id = ?",
+            "DELETE FROM base.stage WHERE source_id = ?",
+            "DELETE FROM base.mark WHERE source_id = ?",
+            "DELETE FROM base.voice WHERE source_id = ?",
+            "DELETE FROM base.segment WHERE source_id = ?",
+            "DELETE FROM base.source WHERE source_id = ?",
+        ):
+            self._connection.execute(statement, [source_id])
+
+    def _all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with _explained("the catalog can't be read", PdidError):
+            return self._connection.execute(sql, list(parameters)).fetchall()
+
+    def _strings(self, sql: str, parameters: Sequence[object] = ()) -> list[str]:
+        return [str(row[0]) for row in self._all(sql, parameters)]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block's statements or none: whatever ends it early, Ctrl-C included, undoes it."""
+        with _explained("the catalog can't be written", PdidError):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.Error):  # a failed COMMIT has undone it already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+@contextmanager
+def _explained(what: str, kind: type[PdidError]) -> Iterator[None]:
+    """DuckDB's errors as ours, in DuckDB's words; an interrupted query as KeyboardInterrupt."""
+    try:
+        yield
+    except duckdb.Error as error:
+        words = str(error).strip() if kind is UsageError else first_line(error)
+        raise kind(f"{what}: {words}") from None
+    except RuntimeError as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from None
+        raise

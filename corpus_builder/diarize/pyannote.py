@@ -1,0 +1,335 @@
+"""The pyannote engine: pyannote.audio's speaker diarization (Bredin 2023; Plaquet & Bredin 2023) made affordable.
+
+The pipeline, its networks and its clustering are pyannote's own; what changes is how much of it is computed:
+  * a window step of half a window instead of a tenth, with the clustering fitted to the fewer windows;
+  * only windows near speech are looked at;
+  * the embedding network, which costs nearly everything, runs once per window instead of once per window and
+    speaker: only its pooling differs between the speakers of a window;
+  * batch normalisation is folded into the convolutions before it, which changes nothing but rounding;
+  * long sources are cut in pauses, and the speakers of the parts are linked by their embeddings.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import PdidError
+from catalog.records import RATE, Span
+from corpus_builder.audio import Samples, Track
+from corpus_builder.config import Diarize
+from corpus_builder.models import PART_FILES, Found, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
+from corpus_builder.protocols import Diarization, Progress, Turn
+
+NEAR = RATE // 4
+"""Around speech, how far the networks' findings count: 0.25 s, in samples at 16 kHz."""
+
+SEGMENTATION_BATCH = 32
+LINK_DISTANCE = 0.5
+"""Cosine distance of two mean voices of different parts from which they are two people: WeSpeaker's verification
+threshold lies near 0.6–0.7 for single utterances, and means over many windows are closer than those."""
+EMBEDDING_SAMPLES = 400  # the shortest voice WeSpeaker's network takes: one 25 ms frame of its filter bank
+
+Voice = NDArray[np.float32]
+
+
+class Pyannote:
+    """pyannote.audio's pipeline as a `Diarizer`."""
+
+    def __init__(self, settings: Diarize, found: Found | None = None) -> None:
+        """Load the pipeline that `settings.model` names (or the one already `found`), to the GPU if there is one.
+
+        Raises PdidError where it can't be had or read.
+        """
+        found = found or obtain_pyannote(settings.model)
+        self.settings = settings
+        self.name = f"pyannote.audio {version('pyannote.audio')} {found.version}"
+        self.pipeline = load_pipeline(found, settings.step)
+
+    def __call__(self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress) -> Diarization:
+        """Who speaks when within `speech` (sorted spans at 16 kHz). Pure music is expected to be left out of it."""
+        parts = windows(speech, len(track), round(self.settings.window_s * RATE))
+        turns: list[tuple[Span, int]] = []  # with the index of the speaker in `voices`
+        overlaps: list[Span] = []
+        voices: list[Voice | None] = []
+        part_of: list[int] = []
+        for index, part in enumerate(parts):
+
+            def share(done: float, index: int = index) -> None:
+                progress((index + done) / len(parts))
+
+            found, both, heard = self._diarize(track, part, speech, share)
+            turns += [(span, speaker + len(voices)) for span, speaker in found]
+            overlaps += both
+            voices += heard
+            part_of += [index] * len(heard)
+        progress(1.0)
+        labels = link(voices, part_of)
+        return assemble(
+            [(span, labels[speaker]) for span, speaker in turns],
+            overlaps,
+            [(label, voice) for label, voice in zip(labels, voices, strict=True)],
+            round(self.settings.min_speaker_s * RATE),
+        )
+
+    def _diarize(
+        self, track: Track, part: Span, speech: Sequence[Span], progress: Progress
+    ) -> tuple[list[tuple[Span, int]], list[Span], list[Voice | None]]:
+        """One part: exclusive turns with speaker numbers, overlaps, and every speaker's mean embedding if it has one."""
+        import torch
+
+        near = np.zeros(len(part), bool)
+        for span in speech:
+            if span.end > part.start and span.start < part.end:
+                near[max(0, span.start - NEAR - part.start) : max(0, span.end + NEAR - part.start)] = True
+        sound = torch.from_numpy(track.read(part.start, part.end))[None]
+        file = {"waveform": sound, "sample_rate": RATE, "uri": "part", "near": near, "progress": progress}
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # silence and lone speakers make numpy average nothing
+            output = self.pipeline(file)
+
+        def place(segment: Any) -> Span:
+            start, end = (part.start + round(at * RATE) for at in (segment.start, segment.end))
+            return Span(max(start, part.start), min(end, part.end))
+
+        names = output.speaker_diarization.labels()
+        turns = [
+            (place(segment), names.index(name))
+            for segment, _, name in output.exclusive_speaker_diarization.itertracks(yield_label=True)
+        ]
+        overlaps = [place(segment) for segment in output.speaker_diarization.get_overlap()]
+        return turns, overlaps, [unit(row) for row in output.speaker_embeddings[: len(names)]]
+
+
+# ---------------------------------------------------------------- the pipeline
+
+
+def load_pipeline(found: Found, step: float) -> Any:
+    """pyannote's SpeakerDiarization with a window step of `step` windows, telemetry off, nothing from the network.
+
+    Raises PdidError where the files can't be read or hold more than weights.
+    """
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # before the import: it reports home by default
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchcodec's absence: sound is handed over as arrays
+        from pyannote.audio import Pipeline
+        from pyannote.audio.core.task import Problem, Resolution, Specifications
+        from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
+
+        config = pyannote_config(found.folder)
+        params = config["pipeline"]["params"]
+        usual_step = float(params.get("segmentation_step", 0.1))
+        # as dictionaries: a path with "wespeaker" in it would be taken for an ONNX file
+        params |= {part: {"checkpoint": str(folder)} for part, folder in pyannote_parts(found.folder).items()}
+        params |= {"segmentation_step": step, "segmentation_batch_size": SEGMENTATION_BATCH}
+        try:
+            with safe_unpickling(str(found.folder), [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]):
+                pipeline = Pipeline.from_pretrained(config)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, EOFError) as error:
+            raise PdidError(
+                f"the pyannote pipeline in {found.folder} can't be loaded ({str(error).splitlines()[0]}); expected "
+                f"config.yaml and {', '.join(PART_FILES)} for pyannote.audio 4: fetch it again"
+            ) from error
+    if pipeline is None:  # pyannote's answer to a gated part
+        raise PdidError(f"the pyannote pipeline in {found.folder} names a part that is gated; copy it into the folder")
+    pipeline.instantiate(fit_clustering(config.get("params") or pipeline.default_parameters(), step / usual_step))
+    pipeline.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    pipeline.get_segmentations = lambda file, hook=None: _segmentations(pipeline, file)
+    if isinstance(pipeline._embedding.model_, BaseWeSpeakerResNet):
+        fold_batch_norm(pipeline._embedding.model_.resnet)
+        pipeline.get_embeddings = lambda file, segmentations, exclude_overlap=False, hook=None: _embeddings(
+            pipeline, file, segmentations, exclude_overlap
+        )
+    return pipeline
+
+
+def fit_clustering(params: dict[str, Any], ratio: float) -> dict[str, Any]:
+    """The pipeline's parameters for windows `ratio` times as far apart as those they were tuned on.
+
+    A cluster's least size counts windows, so it shrinks as they do. In VBx (Landini et al. 2022,
+    arXiv 2012.14952) Fa discounts the evidence of a window because its neighbours repeat it: fewer, less alike
+    windows count more, within pyannote's bounds.
+    """
+    clustering = dict(params.get("clustering", {}))
+    if "min_cluster_size" in clustering:
+        clustering["min_cluster_size"] = max(1, round(clustering["min_cluster_size"] / ratio))
+    if "Fa" in clustering:
+        clustering["Fa"] = min(0.5, clustering["Fa"] * ratio)
+    return {**params, "clustering": clustering}
+
+
+def fold_batch_norm(resnet: Any) -> None:
+    """Fold every batch normalisation of pyannote's ResNet into the convolution before it, in place."""
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    def fold(owner: Any, conv: str, norm: str) -> None:
+        setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
+        setattr(owner, norm, torch.nn.Identity())
+
+    fold(resnet, "conv1", "bn1")
+    for layer in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
+        for block in layer:
+            for number in range(1, 4):
+                if hasattr(block, f"conv{number}"):
+                    fold(block, f"conv{number}", f"bn{number}")
+            if len(block.shortcut) == 2:
+                fold(block.shortcut, "0", "1")
+    resnet.to(memory_format=torch.channels_last)
+
+
+def _segmentations(pipeline: Any, file: dict[str, Any]) -> Any:
+    """Every window's speaker activity, shape (windows, frames, 3), zero away from speech and there uncomputed."""
+    import torch
+    from pyannote.core import SlidingWindow, SlidingWindowFeature
+
+    inference = pipeline._segmentation
+    size, step = round(inference.duration * RATE), round(inference.step * RATE)
+    sound, near = file["waveform"][0], file["near"]
+    starts = range(0, max(1, 1 + math.ceil((len(sound) - size) / step)) * step, step)
+    wanted = [index for index, at in enumerate(starts) if near[at : at + size].any()]
+    frames = inference.model.num_frames(size)
+    activity = np.zeros((len(starts), frames, len(inference.model.specifications.classes)), np.float32)
+    middles = np.round((np.arange(frames) + 0.5) * size / frames).astype(int)
+    for first in range(0, len(wanted), inference.batch_size):
+        group = wanted[first : first + inference.batch_size]
+        batch = torch.stack([_window(sound, starts[index], size) for index in group])[:, None]
+        for index, found in zip(group, inference.infer(batch), strict=True):
+            at = np.minimum(starts[index] + middles, len(sound) - 1)
+            activity[index] = found * near[at][:, None]
+        file["progress"](0.2 * (first + len(group)) / len(wanted))
+    return SlidingWindowFeature(activity, SlidingWindow(start=0.0, duration=inference.duration, step=inference.step))
+
+
+def _embeddings(pipeline: Any, file: dict[str, Any], segmentations: Any, exclude_overlap: bool) -> NDArray[np.float32]:
+    """The voice of every speaker in every window, shape (windows, 3, dimension): pyannote's `get_embeddings`.
+
+    Where nobody speaks in a window the row is a constant, which the pipeline never looks at.
+    """
+    import torch
+
+    model = pipeline._embedding.model_
+    device = pipeline._embedding.device
+    at_once = 1 if device.type == "cpu" else 32  # a processor's cache holds one window's feature maps
+    size, step = round(pipeline._segmentation.duration * RATE), round(pipeline._segmentation.step * RATE)
+    sound = file["waveform"][0]
+    activity = np.nan_to_num(segmentations.data).astype(np.float32)
+    masks = activity
+    if exclude_overlap:
+        alone = activity * (activity.sum(2, keepdims=True) < 2)
+        enough = alone.sum(1, keepdims=True) > math.ceil(activity.shape[1] * EMBEDDING_SAMPLES / size)
+        masks = np.where(enough, alone, activity)
+    result = np.ones((*activity.shape[::2], model.dimension), np.float32)
+    wanted = np.flatnonzero(activity.any((1, 2)))
+    with torch.inference_mode():
+        for first in range(0, len(wanted), at_once):
+            group = wanted[first : first + at_once]
+            batch = torch.stack([_window(sound, index * step, size) for index in group])[:, None].to(device)
+            weights = torch.from_numpy(masks[group].transpose(0, 2, 1)).to(device)
+            maps = model.resnet.forward_frames(model.compute_fbank(batch))
+            found = model.resnet.forward_embedding(maps, weights=weights)[1].cpu().numpy()
+            silent = ~activity[group].any(1)
+            found[silent] = 1.0
+            result[group] = found
+            file["progress"](0.2 + 0.8 * (first + len(group)) / len(wanted))
+    return result
+
+
+def _window(sound: Any, start: int, size: int) -> Any:
+    """Samples [start, start + size) of a tensor, zeros after its end."""
+    import torch
+
+    piece = sound[start : start + size]
+    return torch.nn.functional.pad(piece, (0, size - len(piece)))
+
+
+# ---------------------------------------------------------------- parts of a long source
+
+
+def windows(speech: Sequence[Span], n_samples: int, size: int) -> list[Span]:
+    """Cut the stretch of a source that has speech into parts of about `size` samples, in its longest pauses.
+
+    The parts are of like length; each cut is the middle of the longest pause within a tenth of a part of the
+    even place, or that place itself where nobody pauses.
+    """
+    if not speech:
+        return []
+    start, end = max(0, speech[0].start - NEAR), min(n_samples, speech[-1].end + NEAR)
+    count = math.ceil((end - start) / size)
+    pauses = [Span(a.end, b.start) for a, b in zip(speech, speech[1:], strict=False) if b.start > a.end]
+    cuts = [start]
+    for number in range(1, count):
+        even = start + number * (end - start) // count
+        close = [p for p in pauses if abs((p.start + p.end) // 2 - even) <= (end - start) / count / 10]
+        longest = max(close, key=len, default=Span(even, even))
+        cuts.append((longest.start + longest.end) // 2)
+    return [Span(a, b) for a, b in zip(cuts, [*cuts[1:], end], strict=True)]
+
+
+def unit(voice: Samples) -> Voice | None:
+    """The voice at unit length, or None where it has none (a speaker never heard alone)."""
+    length = float(np.linalg.norm(voice))
+    return (voice / length).astype(np.float32) if math.isfinite(length) and length > 0 else None
+
+
+def link(voices: Sequence[Voice | None], part_of: Sequence[int]) -> list[int]:
+    """Number the speakers of all parts: voices nearer than LINK_DISTANCE are one speaker.
+
+    Agglomerative, average linkage. Two speakers of one part stay two, and a speaker without a voice stays alone.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    count = len(voices)
+    if len(set(part_of)) < 2:
+        return list(range(count))
+    far = 4.0 * count  # no average that holds such a pair comes under LINK_DISTANCE
+    distance = np.full((count, count), far)
+    for i, a in enumerate(voices):
+        for j, b in enumerate(voices):
+            if i != j and part_of[i] != part_of[j] and a is not None and b is not None:
+                distance[i, j] = max(0.0, 1.0 - float(a @ b))
+    np.fill_diagonal(distance, 0.0)
+    clusters = fcluster(linkage(squareform(distance, checks=False), "average"), LINK_DISTANCE, "distance")
+    return [int(cluster) for cluster in clusters]
+
+
+def assemble(
+    turns: Iterable[tuple[Span, int]],
+    overlaps: Sequence[Span],
+    voices: Iterable[tuple[int, Voice | None]],
+    min_speaker: int,
+) -> Diarization:
+    """Turns with speaker numbers to a Diarization, the speakers named S1, S2, … as they appear.
+
+    Speakers with less than `min_speaker` samples of speech are not called speakers: their turns become `unsure`.
+    """
+    ordered = sorted(((span, speaker) for span, speaker in turns if len(span) > 0), key=lambda turn: turn[0].start)
+    spoken: dict[int, int] = {}
+    for span, speaker in ordered:
+        spoken[speaker] = spoken.get(speaker, 0) + len(span)
+    names: dict[int, str] = {}
+    for _, speaker in ordered:
+        if spoken[speaker] >= min_speaker and speaker not in names:
+            names[speaker] = f"S{len(names) + 1}"
+    heard: dict[str, list[Voice]] = {}
+    for speaker, voice in voices:
+        if speaker in names and voice is not None:
+            heard.setdefault(names[speaker], []).append(voice)
+    means = {name: unit(np.mean(rows, axis=0)) for name, rows in heard.items()}
+    return Diarization(
+        turns=tuple(Turn(span.start, span.end, names[speaker]) for span, speaker in ordered if speaker in names),
+        overlaps=tuple(sorted((span for span in overlaps if len(span) > 0), key=lambda span: span.start)),
+        unsure=tuple(span for span, speaker in ordered if speaker not in names),
+        voices={name: voice for name, voice in means.items() if voice is not None},
+    )
+

@@ -1,0 +1,111 @@
+"""Material for the tests: real clips and programmes, models, and small files made of them.
+
+`PDID_TEST_DATA` points at the speech, music and programmes; `PDID_MODELS` at a folder with `diarization/`
+and `demucs/` in their published formats (`make test` sets both where the material is at hand). What is
+not there is skipped, and the summary at the end says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.records import RATE
+from corpus_builder.audio import Decoder, Samples, write_clip
+
+MakeWav = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _away_from_the_users_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the working folder's `pdid.toml` and `corpus`, nor `$PDID_CORPUS`."""
+    monkeypatch.delenv("PDID_CORPUS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with `clips/` and `programmes/`."""
+    folder = Path(os.environ.get("PDID_TEST_DATA") or "not set").absolute()
+    if not (folder / "clips").is_dir():
+        pytest.skip(f"no test data: PDID_TEST_DATA is {os.environ.get('PDID_TEST_DATA', 'not set')}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The folder with `diarization/` and `demucs/`."""
+    folder = Path(os.environ.get("PDID_MODELS") or "not set").absolute()
+    for name in ("diarization/config.yaml", "demucs/htdemucs.yaml"):
+        if not (folder / name).is_file():
+            pytest.skip(f"no models: PDID_MODELS is {os.environ.get('PDID_MODELS', 'not set')}, without {name}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def programmes(test_data: Path) -> list[Path]:
+    """The broadcast-like programmes; the truth of each lies beside it as NAME.truth.json."""
+    found = [path for path in sorted((test_data / "programmes").iterdir()) if path.suffix != ".json"]
+    assert found, f"{test_data / 'programmes'} is empty"
+    return found
+
+
+@pytest.fixture(scope="session")
+def clip(test_data: Path) -> Callable[[str], Samples]:
+    """Read a clip, named relative to `clips/`: mono float32 of shape (n,) at 16 kHz."""
+
+    def read(name: str) -> Samples:
+        return np.concatenate([block[:, 0] for block in Decoder(test_data / "clips" / name, RATE)])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def make_wav(clip: Callable[[str], Samples], tmp_path_factory: pytest.TempPathFactory) -> MakeWav:
+    """Write a 16 kHz WAV of clips, one after the other with half a second of quiet between, and return its path.
+
+    `make_wav(name, *clips, seconds=None)` cuts or pads to `seconds` where given; without clips it is silence.
+    """
+    folder = tmp_path_factory.mktemp("media")
+
+    def make(name: str, *clips: str, seconds: float | None = None) -> Path:
+        pause = np.zeros(RATE // 2, np.float32)
+        parts = [part for one in clips for part in (clip(one), pause)]
+        sound = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        if seconds is not None:
+            n = round(seconds * RATE)
+            sound = np.pad(sound[:n], (0, max(0, n - len(sound))))
+        path = folder / name
+        write_clip(path, sound)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_speakers(make_wav: MakeWav, test_data: Path) -> Path:
+    """A WAV of about half a minute in which two people of the VCTK corpus take turns."""
+    files = sorted((test_data / "clips" / "vctk").glob("*.*"))
+    by_speaker: dict[str, list[str]] = {}
+    for file in files:
+        if file.suffix != ".tsv":
+            by_speaker.setdefault(file.name.split("_")[0], []).append(f"vctk/{file.name}")
+    first, second = sorted(clips for clips in by_speaker.values() if len(clips) >= 5)[:2]
+    return make_wav("two.wav", *(name for pair in zip(first[:5], second[:5], strict=True) for name in pair))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hub look-ups fail at once, and no token of the machine's own plays a part."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
