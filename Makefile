@@ -11,7 +11,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 # Test material lies beside the checkout where this project is developed; elsewhere, set PDID_TEST_DATA and PDID_MODELS.
-SHARED := $(wildcard ../shared)
+SHARED := $(patsubst %/tools/make_models.py,%,$(wildcard ../shared/tools/make_models.py))
 ifneq ($(SHARED),)
 export PDID_TEST_DATA ?= $(abspath $(SHARED)/data)
 test: export PDID_MODELS ?= $(abspath .models)

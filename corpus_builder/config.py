@@ -65,7 +65,9 @@ class Segmentation(_Section):
 
     min_s: float = Field(3.0, ge=1, description="seconds; the shortest clip")
     max_s: float = Field(30.0, le=30, description="seconds; the longest clip")
-    join_s: float = Field(1.0, ge=0, description="seconds; pieces of one speaker across a shorter pause are joined")
+    join_s: float = Field(
+        1.2, ge=0, description="seconds; pieces of one speaker across a shorter pause are joined (twice that for scraps)"
+    )
     pad_s: float = Field(0.15, ge=0, le=1, description="seconds of quiet kept before and after the speech")
     min_pause_s: float = Field(0.1, ge=0.05, le=1, description="seconds; the shortest quiet that counts as a pause")
 

@@ -25,7 +25,7 @@ def cli_page() -> str:
         "Progress and messages go to standard error, data to standard output.\n",
     ]
     for name, command, context in _commands(pdid, click.Context(pdid, info_name="pdid", **pdid.context_settings)):
-        parts += [f"{'#' * min(4, name.count(' ') + 2)} {name}\n", "```text", command.get_help(context), "```\n"]
+        parts += [f"{'#' * max(2, name.count(' ') + 1)} {name}\n", "```text", command.get_help(context), "```\n"]
     return "\n".join(parts)
 
 

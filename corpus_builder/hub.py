@@ -67,8 +67,7 @@ def download(repo: str, patterns: Sequence[str], folder: Path | None = None) -> 
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    if constants.HF_HUB_OFFLINE:
-        raise PdidError("HF_HUB_OFFLINE is set, so nothing is downloaded")
+    _check_wanted()
     if not is_reachable(constants.ENDPOINT):
         raise PdidError("the model hub can't be reached from this machine")
     try:
@@ -87,6 +86,11 @@ def download(repo: str, patterns: Sequence[str], folder: Path | None = None) -> 
         raise PdidError(f"the download of {repo} failed: {reason}") from None
 
 
+def _check_wanted() -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise PdidError("HF_HUB_OFFLINE is set, so nothing is downloaded")
+
+
 def download_demucs_files(model: str, folder: Path) -> Path:
     """Bring a published Demucs bag of models from Demucs' own server, checked against the hash in each file's name.
 
@@ -96,6 +100,7 @@ def download_demucs_files(model: str, folder: Path) -> Path:
     import yaml
     from demucs.pretrained import REMOTE_ROOT, ROOT_URL, _parse_remote_files
 
+    _check_wanted()
     bag = REMOTE_ROOT / f"{model}.yaml"
     if not bag.is_file():
         raise PdidError(f"Demucs publishes no model called {model!r}")

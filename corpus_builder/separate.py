@@ -108,7 +108,8 @@ class Demucs:
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # the flash attention taken instead is an eighth faster here
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+            exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False)
+            with torch.inference_mode(), exact:
                 for network, weight in self.networks:
                     voice += weight * network(mix)[:, self.vocals]
         finally:
@@ -142,11 +143,12 @@ def _load(found: Found) -> list[tuple[Any, float]]:
                 if "-" in file.stem:
                     check_checksum(file, file.stem.rsplit("-", 1)[1])
                 with safe_unpickling(str(file), _pickled_classes()):
-                    models.append(load_model(file))
+                    models.append(load_model(file))  # type: ignore[no-untyped-call]
         except (ModelLoadingError, RuntimeError, KeyError, TypeError, OSError, ValueError, EOFError) as error:
-            raise PdidError(f"{file} is no readable Demucs model ({str(error).splitlines()[0]}); fetch it again") from None
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise PdidError(f"{file} is no readable Demucs model ({reason}); fetch it again") from None
     if not all(isinstance(model, HTDemucs) and "vocals" in model.sources for model in models):
-        raise UsageError(f"{found.name} is no Hybrid Transformer Demucs with a vocals source; use htdemucs or htdemucs_ft")
+        raise UsageError(f"{found.name} is no Hybrid Transformer Demucs with a vocals source; use htdemucs")
     whole = BagOfModels(models, bag.get("weights"), bag.get("segment"))
     vocals = whole.sources.index("vocals")
     shares = [weights[vocals] for weights in whole.weights]
@@ -178,7 +180,7 @@ def _load_safetensors(file: Path) -> Any:
     with safe_open(str(file), framework="pt") as content:
         header = content.metadata() or {}
     if header.get("klass") != "demucs.htdemucs.HTDemucs" or "structure" in header:
-        raise PdidError(f"{file} describes {header.get('klass')}; expected demucs.htdemucs.HTDemucs: take the published file")
+        raise PdidError(f"{file} describes {header.get('klass')}, not demucs.htdemucs.HTDemucs; fetch it again")
     return load_safetensors_model(file)
 
 

@@ -37,8 +37,8 @@ def test_every_command_and_option_is_documented_with_examples(repository: Path, 
     page = (repository / "docs" / "cli.md").read_text("utf-8")
     command = pdid.get_command(click.Context(pdid, info_name="pdid"), name)
     assert command is not None
-    assert f"## pdid {name}\n" in page
-    entry = page.split(f"## pdid {name}\n")[1].split("\n## ")[0]
+    assert f"\n## pdid {name}\n" in page
+    entry = page.split(f"\n## pdid {name}\n")[1].split("\n## ")[0]
     for parameter in command.params:
         for option in parameter.opts if isinstance(parameter, click.Option) else ():
             assert re.search(rf"^\s*(-\w, )?.*{re.escape(option)}\b", entry, re.M), f"pdid {name} {option}"

@@ -294,7 +294,7 @@ COMMENT ON COLUMN splits.created_at IS 'When it was written, UTC';
 
 COMMENT ON VIEW runs IS 'One row per cell of a benchmark.';
 COMMENT ON COLUMN runs.run_id IS 'The run';
-COMMENT ON COLUMN runs.experiment_id IS 'The benchmark it belongs to; its report lies in runs/<experiment_id>/';
+COMMENT ON COLUMN runs.experiment_id IS 'The benchmark it belongs to; its report lies in `runs/<experiment_id>/`';
 COMMENT ON COLUMN runs.arm IS 'Which of the compared trainings';
 COMMENT ON COLUMN runs.seed IS 'The random seed';
 COMMENT ON COLUMN runs.model IS 'The model that was trained or asked';

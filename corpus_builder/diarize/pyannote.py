@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Pyannote:
     def _diarize(
         self, track: Track, part: Span, speech: Sequence[Span], progress: Progress
     ) -> tuple[list[tuple[Span, int]], list[Span], list[Voice | None]]:
-        """One part: exclusive turns with speaker numbers, overlaps, and every speaker's mean embedding if it has one."""
+        """One part: exclusive turns with speaker numbers, overlaps, and every speaker's mean voice if it has one."""
         import torch
 
         near = np.zeros(len(part), bool)
@@ -132,7 +133,8 @@ def load_pipeline(found: Found, step: float) -> Any:
         params |= {part: {"checkpoint": str(folder)} for part, folder in pyannote_parts(found.folder).items()}
         params |= {"segmentation_step": step, "segmentation_batch_size": SEGMENTATION_BATCH}
         try:
-            with safe_unpickling(str(found.folder), [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]):
+            allowed = [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]
+            with safe_unpickling(str(found.folder), allowed):
                 pipeline = Pipeline.from_pretrained(config)
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, EOFError) as error:
             raise PdidError(
@@ -141,7 +143,8 @@ def load_pipeline(found: Found, step: float) -> Any:
             ) from error
     if pipeline is None:  # pyannote's answer to a gated part
         raise PdidError(f"the pyannote pipeline in {found.folder} names a part that is gated; copy it into the folder")
-    pipeline.instantiate(fit_clustering(config.get("params") or pipeline.default_parameters(), step / usual_step))
+    tuned: dict[str, Any] = config.get("params") or pipeline.default_parameters()  # type: ignore[no-untyped-call]
+    pipeline.instantiate(fit_clustering(tuned, step / usual_step))
     pipeline.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     pipeline.get_segmentations = lambda file, hook=None: _segmentations(pipeline, file)
     if isinstance(pipeline._embedding.model_, BaseWeSpeakerResNet):
@@ -265,7 +268,7 @@ def windows(speech: Sequence[Span], n_samples: int, size: int) -> list[Span]:
         return []
     start, end = max(0, speech[0].start - NEAR), min(n_samples, speech[-1].end + NEAR)
     count = math.ceil((end - start) / size)
-    pauses = [Span(a.end, b.start) for a, b in zip(speech, speech[1:], strict=False) if b.start > a.end]
+    pauses = [Span(a.end, b.start) for a, b in pairwise(speech) if b.start > a.end]
     cuts = [start]
     for number in range(1, count):
         even = start + number * (end - start) // count
@@ -332,4 +335,3 @@ def assemble(
         unsure=tuple(span for span, speaker in ordered if speaker not in names),
         voices={name: voice for name, voice in means.items() if voice is not None},
     )
-
