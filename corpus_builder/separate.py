@@ -166,6 +166,7 @@ def _pickled_classes() -> list[Any]:
         HTDemucs,
         Fraction,
         np.dtype,
+        scalar,
         (scalar, "numpy.core.multiarray.scalar"),
         type(np.dtype(np.float64)),
         type(np.dtype(np.int64)),

@@ -86,7 +86,7 @@ def test_music_and_speech_are_found_where_they_are(
     assert abs(n - at_16k(len(mix.sound))) < 0.1 * RATE
     music = mask([Span(at_16k(start), at_16k(end)) for start, end in mix.music], n)
     said = mask([Span(at_16k(start), at_16k(end)) for start, end, _ in mix.turns], n)
-    heard_music = mask(MusicDetector(Settings().music)(track, quiet), n)
+    heard_music = mask(MusicDetector(Settings().music)(track, quiet).music, n)
     heard_speech = mask(SpeechDetector(Settings().vad)(track, quiet), n)
     assert heard_music[music].mean() > 0.97
     assert heard_music[~music].mean() < 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -222,19 +223,40 @@ def test_damaged_and_foreign_files_are_said_to_be(tmp_path: Path) -> None:
         find_demucs(str(tmp_path))
 
 
-def test_the_hubs_safetensors_are_read_and_only_demucs_own_class_is_built(models_dir: Path, tmp_path: Path) -> None:
+def small_network() -> tuple[torch.nn.Module, dict[str, object]]:
+    """A small HTDemucs with random weights, and what it was built from."""
     from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    small = {"depth": 2, "t_layers": 1, "channels": 8, "bottom_channels": 64, "nfft": 1024, "t_heads": 2}
+    kwargs = {**small, "sources": ["drums", "bass", "other", "vocals"], "samplerate": 44_100}
+    return HTDemucs(**kwargs), kwargs
+
+
+def test_the_published_pickle_format_is_read(tmp_path: Path) -> None:
+    """Half precision, the segment as a fraction, numpy scalars among the training's settings."""
+    from fractions import Fraction
+
+    network, kwargs = small_network()
+    content = {
+        "klass": type(network),
+        "args": (),
+        "kwargs": {**kwargs, "segment": Fraction(39, 5)},
+        "state": {name: tensor.half() for name, tensor in network.state_dict().items()},
+        "training_args": {"lr": np.float64(3e-4), "epochs": np.int64(360)},
+    }
+    loaded = Demucs(Separate(), bag(tmp_path, content))
+    assert loaded.piece == 343_980
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.networks[0][0].cpu().state_dict()[name], tensor.half().float())
+
+
+def test_the_hubs_safetensors_are_read_and_only_demucs_own_class_is_built(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    small = dict(depth=2, t_layers=1, channels=8, bottom_channels=64, nfft=1024, t_heads=2, samplerate=44_100)
-    torch.manual_seed(0)
-    network = HTDemucs(["drums", "bass", "other", "vocals"], **small)
-    kwargs = {**small, "sources": list(network.sources)}
-    header = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]"}
-    import json
-
+    network, kwargs = small_network()
+    header = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(kwargs)}
     (tmp_path / "htdemucs.yaml").write_text("models: ['12345678']\n")
-    header["kwargs"] = json.dumps(kwargs)
     save_file(network.state_dict(), tmp_path / "12345678.safetensors", header)
     found = find_demucs(str(tmp_path))
     assert found is not None

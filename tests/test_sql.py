@@ -16,7 +16,7 @@ from catalog.records import Address, Reject, SourceResult, SplitMember, Stage, S
 from catalog.store import open_catalog
 from corpus_builder.cli import main
 from corpus_builder.commands.sql import width
-from tests.test_store import SOURCE_ID, WHEN, kept, make_result, make_source, rejected
+from tests.catalog_rows import SOURCE_ID, WHEN, kept, make_result, make_source, rejected
 
 YAZDI, SCOTTISH, BROKEN = "a" * 16, "b" * 16, "c" * 16
 TITLE = "گفت‌وگو، بخش ۱"

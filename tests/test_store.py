@@ -1,30 +1,22 @@
-"""The catalog: what is written comes back, the schema refuses what can't be, and nothing is ever half there."""
+"""The catalog's rows: what is written comes back, and the schema refuses what can't be."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from catalog import connection
-from catalog.connection import Migration, load_migrations
 from catalog.errors import PdidError, UsageError
 from catalog.named import named_queries
 from catalog.records import (
     RATE,
     Address,
-    Mark,
     Reject,
     Segment,
     Source,
@@ -35,85 +27,13 @@ from catalog.records import (
     Status,
 )
 from catalog.store import Catalog, open_catalog
-
-SOURCE_ID = "0123456789abcdef"
-WHEN = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
-
-
-def make_source(source_id: str = SOURCE_ID, **changes: object) -> Source:
-    source = Source(
-        source_id=source_id,
-        uri=f"/media/{source_id}.wav",
-        sha256=source_id + "0" * 48,
-        n_samples=600 * RATE,
-        sample_rate=44_100,
-        channels=2,
-        codec="aac",
-        bandwidth_hz=15_500.0,
-        status=Status.DONE,
-    )
-    return replace(source, **changes)  # type: ignore[arg-type]
-
-
-def kept(number: int, source_id: str = SOURCE_ID, **changes: object) -> Segment:
-    segment = Segment(
-        segment_id=f"{source_id}-{number}",
-        source_id=source_id,
-        speaker_id=f"{source_id}-S1",
-        start=number * 10 * RATE,
-        end=number * 10 * RATE + 5 * RATE,
-        kept=True,
-        path=f"clips/{source_id}/{number}.wav",
-        gain_db=-2.5,
-        loudness_lufs=-23.1,
-        true_peak_dbtp=-3.0,
-    )
-    return replace(segment, **changes)  # type: ignore[arg-type]
-
-
-def rejected(number: int, reason: Reject = Reject.MUSIC) -> Segment:
-    start = number * 10 * RATE + 5 * RATE
-    return Segment(f"{SOURCE_ID}-r{number}", SOURCE_ID, None, start, start + RATE, False, reason)
-
-
-def make_result(*segments: Segment, source: Source | None = None) -> SourceResult:
-    source = source or make_source()
-    return SourceResult(source, (Address(source.uri, source.source_id, 1000, 5),), segments=segments)
+from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_result, make_source, rejected
 
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     with open_catalog(tmp_path / "corpus", write=True) as opened:
         yield opened
-
-
-def full_result() -> SourceResult:
-    source = make_source(
-        title="گفت‌وگو، بخش ۱",
-        accent="Yazdi",
-        speaker="س",
-        language="fa",
-        licence="CC BY 4.0",
-        channel="radio",
-        uploaded_at=WHEN,
-        lost_packets=3,
-        extra={"سن": "۴۵", "note": 'a "quoted", word', "empty": ""},
-    )
-    return SourceResult(
-        source,
-        (Address(source.uri, SOURCE_ID, 1000, 1_700_000_000_123_456_789), Address("/b/copy.wav", SOURCE_ID)),
-        (
-            Stage(SOURCE_ID, "decode", 1.5, 600.0, "aa", "", WHEN),
-            Stage(SOURCE_ID, "vad", 0.5, 600.0, "bb", "silero 6", WHEN + timedelta(seconds=2)),
-        ),
-        (Mark("music", 0, 100, score=0.5), Mark("turn", 50, 900, "S1")),
-        (SpeakerVoice(f"{SOURCE_ID}-S1", SOURCE_ID, (0.5, -0.25, 0.125)),),
-        (
-            kept(0, snr_db=31.5, clipped_share=0.0, dnsmos_sig=3.5, dnsmos_bak=4.0, dnsmos_ovrl=3.25, music_share=0.1),
-            rejected(0),
-            kept(1, separated=True, dnsmos_ovrl=3.0, dnsmos_ovrl_mix=2.5),
-        ),
-    )
 
 
 def test_a_source_comes_back_as_it_was_written(catalog: Catalog) -> None:
@@ -405,181 +325,6 @@ def test_the_document_and_the_views_agree(catalog: Catalog, repository: Path) ->
     assert queries == [(query.name, query.help) for query in named_queries().values()]
 
 
-# Versions
-
-OLD = (
-    Migration(1, "first", "CREATE SCHEMA base; CREATE TABLE base.migration (version INTEGER, name VARCHAR, applied_at"
-              " TIMESTAMP); CREATE TABLE base.thing (a INTEGER); INSERT INTO base.thing VALUES (1), (2)"),
-)  # fmt: skip
-NEW = (
-    *OLD,
-    Migration(2, "column", "ALTER TABLE base.thing ADD COLUMN b VARCHAR DEFAULT 'new'"),
-    Migration(3, "rows", "INSERT INTO base.thing VALUES (3, 'three')"),
-)
-
-
-def things(corpus: Path, steps: tuple[Migration, ...], *, write: bool = True) -> list[tuple[object, ...]]:
-    with connection.connect(corpus, write=write, migrations=steps) as opened:
-        return opened.execute("SELECT * FROM base.thing ORDER BY a").fetchall()
-
-
-@pytest.mark.parametrize("write", [True, False])
-def test_an_older_catalog_is_migrated_and_a_copy_kept(tmp_path: Path, write: bool) -> None:
-    assert things(tmp_path, OLD) == [(1,), (2,)]
-    assert things(tmp_path, NEW, write=write) == [(1, "new"), (2, "new"), (3, "three")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.duckdb", "catalog.duckdb.v1.bak"]
-    with connection.connect(tmp_path, write=True, migrations=NEW) as opened:
-        applied = opened.execute("SELECT version, name FROM base.migration ORDER BY version").fetchall()
-    assert applied == [(1, "first"), (2, "column"), (3, "rows")]
-    # the copy is the old catalog, whole
-    (tmp_path / "old").mkdir()
-    (tmp_path / "catalog.duckdb.v1.bak").rename(tmp_path / "old" / "catalog.duckdb")
-    assert things(tmp_path / "old", OLD) == [(1,), (2,)]
-
-
-def test_a_migration_that_fails_leaves_the_old_catalog(tmp_path: Path) -> None:
-    things(tmp_path, OLD)
-    broken = (*NEW, Migration(4, "wrong", "ALTER TABLE base.nothing ADD COLUMN c INTEGER"))
-    with pytest.raises(PdidError, match=r"can't be migrated from version 1: .*nothing.*it is unchanged"):
-        things(tmp_path, broken)
-    assert things(tmp_path, OLD) == [(1,), (2,)]
-
-
-@pytest.mark.parametrize("write", [True, False])
-def test_a_newer_catalog_is_refused(tmp_path: Path, write: bool) -> None:
-    things(tmp_path, NEW)
-    before = (tmp_path / "catalog.duckdb").read_bytes()
-    with pytest.raises(PdidError, match=r"newer pdid \(catalog version 3; this pdid knows 1\): update pdid"):
-        things(tmp_path, OLD, write=write)
-    assert (tmp_path / "catalog.duckdb").read_bytes() == before
-
-
-def test_migrations_are_numbered_without_a_gap() -> None:
-    assert [step.version for step in load_migrations()] == list(range(1, len(load_migrations()) + 1))
-
-
-# Files that are no catalog
-
-
-def test_reading_needs_a_catalog(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UsageError, match=r"no catalog in the folder .*nowhere.*pdid ingest"),
-        open_catalog(tmp_path / "nowhere"),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
-def test_another_file_of_that_name_is_told_and_left_alone(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "catalog.duckdb").write_bytes(content)
-    for write in (True, False):
-        with pytest.raises(PdidError, match="can't be opened"), open_catalog(tmp_path, write=write):
-            pass
-    assert (tmp_path / "catalog.duckdb").read_bytes() == content
-
-
-def test_a_corpus_folder_that_cant_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(PdidError, match="can't be made"), open_catalog(tmp_path / "file" / "corpus", write=True):
-        pass
-
-
-def test_what_a_killed_creation_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / "catalog.duckdb.new").write_bytes(b"half")
-    with open_catalog(tmp_path, write=True) as catalog:
-        assert catalog.sources() == []
-    assert [path.name for path in tmp_path.iterdir()] == ["catalog.duckdb"]
-
-
-# Other processes
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def start(code: str, corpus: Path) -> subprocess.Popen[str]:
-    """Run Python in a process of its own and wait until it says `ready`."""
-    preamble = "import os, sys, time\nfrom pathlib import Path\nfrom catalog.store import open_catalog\n"
-    process = subprocess.Popen(
-        [sys.executable, "-c", preamble + textwrap.dedent(code), str(corpus)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def test_a_catalog_held_by_another_process_is_told_with_its_number(tmp_path: Path) -> None:
-    code = "with open_catalog(Path(sys.argv[1]), write=True):\n    print('ready', flush=True)\n    time.sleep(60)\n"
-    process = start(code, tmp_path)
-    try:
-        for write in (True, False):
-            with (
-                pytest.raises(PdidError, match=rf"catalog\.duckdb is in use by process {process.pid}"),
-                open_catalog(tmp_path, write=write, wait_s=0.2),
-            ):
-                pass
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_waiting_pays_when_the_other_process_lets_go(tmp_path: Path) -> None:
-    code = "with open_catalog(Path(sys.argv[1]), write=True):\n    print('ready', flush=True)\n    time.sleep(1)\n"
-    process = start(code, tmp_path)
-    with open_catalog(tmp_path, write=True, wait_s=60) as catalog:
-        catalog.write_source(make_result(kept(0)))
-    process.communicate()
-    assert process.returncode == 0
-
-
-def test_two_processes_that_begin_at_once_share_one_catalog(tmp_path: Path) -> None:
-    code = """
-        print('ready', flush=True)
-        for n in range(5):
-            with open_catalog(Path(sys.argv[1]), write=True, wait_s=60) as catalog:
-                catalog.write_split([], name=f"{os.getpid()}-{n}")
-    """
-    corpus = tmp_path / "corpus"
-    processes = [start(code, corpus) for _ in range(2)]
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
-    with open_catalog(corpus) as catalog:
-        assert len(catalog.splits()) == 10
-
-
-def test_kill_9_amid_a_transaction_leaves_the_old_state(tmp_path: Path) -> None:
-    before = full_result()
-    with open_catalog(tmp_path, write=True) as catalog:
-        catalog.write_source(before)
-    # the process is killed between its rows and its COMMIT
-    code = """
-        from catalog import rows
-        from tests.test_store import make_result, kept
-        plain, insert = rows.plain, rows.insert
-        def stop(connection, statement, values):
-            insert(connection, statement, values)
-            if statement is rows.INSERT_SEGMENT:
-                print("ready", flush=True)
-                time.sleep(60)
-        rows.insert = stop
-        with open_catalog(Path(sys.argv[1]), write=True) as catalog:
-            catalog.write_source(make_result(*(kept(n) for n in range(5000))))
-    """
-    process = start(code, tmp_path)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    with open_catalog(tmp_path) as catalog:
-        assert catalog.sources() == [before.source]
-        assert set(catalog.segments(SOURCE_ID)) == set(before.segments)
-        assert set(catalog.addresses()) == {address.uri for address in before.addresses}
-    with open_catalog(tmp_path, write=True) as catalog:
-        assert catalog.write_source(make_result(kept(0))) == [f"clips/{SOURCE_ID}/1.wav"]
-
-
 def test_an_interrupt_amid_a_transaction_undoes_it(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_result(kept(0))
     catalog.write_source(before)
@@ -587,9 +332,10 @@ def test_an_interrupt_amid_a_transaction_undoes_it(catalog: Catalog, monkeypatch
     def interrupt(segment: Segment) -> tuple[object, ...]:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("catalog.rows.segment_row", interrupt)
-        catalog.write_source(make_result(kept(1)))
+        with pytest.raises(KeyboardInterrupt):
+            catalog.write_source(make_result(kept(1)))
     assert catalog.result(SOURCE_ID) == before
     catalog.write_source(make_result(kept(1)))
     assert catalog.clip_paths() == {f"clips/{SOURCE_ID}/1.wav"}
