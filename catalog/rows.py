@@ -146,7 +146,7 @@ SELECT_SOURCE = """
 SELECT source_id, uri, sha256, title, accent, speaker, language, licence, channel, uploaded_at, n_samples,
     sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra
 FROM base.source
-WHERE ?::VARCHAR[] IS NULL OR list_contains(?::VARCHAR[], source_id)
+WHERE ?::VARCHAR[] IS NULL OR source_id IN (SELECT unnest(?::VARCHAR[]))
 ORDER BY uri, source_id
 """
 SELECT_STAGE = """

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -24,6 +25,8 @@ from catalog import rows
 from catalog.connection import WAIT_S, connect, first_line
 from catalog.errors import PdidError, UsageError
 from catalog.records import Address, Mark, Segment, Source, SourceResult, SpeakerVoice, SplitMember, Stage
+
+T = TypeVar("T")
 
 BATCH = 1000
 """Rows of a query fetched at a time."""
@@ -244,17 +247,27 @@ class Catalog:
         Raises UsageError with DuckDB's message where the SQL is wrong or does what it may not.
         """
         with _explained("the query failed", UsageError):
-            self._connection.execute(sql, list(parameters))
+            self._interruptible(lambda: self._connection.execute(sql, list(parameters)))
         columns = tuple(str(column[0]) for column in self._connection.description or ())
         return Answer(columns, self._batches())
 
     def _batches(self) -> Iterator[tuple[Any, ...]]:
-        while True:
+        while self._connection.description:
             with _explained("the query failed", UsageError):
-                batch = self._connection.fetchmany(BATCH) if self._connection.description else []
+                batch = self._interruptible(lambda: self._connection.fetchmany(BATCH))
             if not batch:
                 return
             yield from batch
+
+    def _interruptible(self, call: Callable[[], T]) -> T:
+        """Call DuckDB from another thread: in this one it could keep Ctrl-C waiting for minutes."""
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(call)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self._connection.interrupt()
+                raise
 
     def _write_addresses(self, addresses: Iterable[Address]) -> None:
         rows.insert(self._connection, rows.INSERT_ADDRESS, map(rows.address_row, addresses))

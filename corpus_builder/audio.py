@@ -83,16 +83,21 @@ class Decoder:
     path: Path
     rate: int
     channels: int = 1
+    meter: BandwidthMeter | None = None
     lost_packets: int = 0
 
     def __iter__(self) -> Iterator[Samples]:
         container, stream = open_media(self.path)
         layout = "mono" if self.channels == 1 else "stereo"
         resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
+        native = av.AudioResampler(format="flt", layout="mono")
         pending: list[Samples] = []
         waiting = 0
         with container:
             for frame in _frames(container, stream, self):
+                if self.meter and self.meter.wants(frame.samples):
+                    for out in native.resample(frame):
+                        self.meter.add(out.to_ndarray().reshape(-1))
                 for out in resampler.resample(frame):
                     pending.append(out.to_ndarray().reshape(-1, self.channels))
                     waiting += out.samples
@@ -149,40 +154,48 @@ class Track:
             yield self.read(at, min(at + size, end))
 
 
-def peak_bandwidth(spectrum_db: NDArray[np.float64], rate: int) -> float:
-    """Highest frequency in Hz with sound in it, from a long-term spectrum in dB of shape (n_bins,).
-
-    Sound ends where the spectrum falls for good within 3 dB of the floor of the top bins, or
-    50 dB under its peak, whichever is higher: a codec's low-pass and a telephone band both show so.
-    """
-    floor = max(float(spectrum_db.max()) - 70.0, float(spectrum_db.min()) + 6.0)
-    above = np.flatnonzero(spectrum_db > floor)
-    top = int(above[-1]) + 1 if above.size else 0
-    return top * (rate / 2) / len(spectrum_db)
-
-
 class BandwidthMeter:
-    """Long-term spectrum of a source at its own rate, from one block in `every`."""
+    """Where a source's sound ends in frequency, measured at its own rate from one second in seven."""
 
-    def __init__(self, rate: int, every: int = 7) -> None:
-        self.rate, self.every = rate, every
-        self.size = 2048
-        self.power = np.zeros(self.size // 2 + 1)
+    SIZE = 2048
+    EVERY_S = 7
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.taper = np.hanning(self.SIZE)
+        self.power = np.zeros(self.SIZE // 2 + 1)
         self.seen = 0
+        self.rest = np.zeros(0, np.float32)
+
+    def wants(self, n_samples: int) -> bool:
+        """Count the next `n_samples` samples in; whether they should be given to `add`."""
+        at = self.seen // self.rate
+        self.seen += n_samples
+        return at % self.EVERY_S == 0
 
     def add(self, block: Samples) -> None:
-        """Take in a mono block of shape (n,)."""
-        self.seen += 1
-        if (self.seen - 1) % self.every or len(block) < self.size:
-            return
-        frames = block[: len(block) // self.size * self.size].reshape(-1, self.size) * np.hanning(self.size)
-        self.power += (np.abs(np.fft.rfft(frames)) ** 2).sum(0)
+        """Take in a mono block (n,) at the source's rate."""
+        block = np.concatenate([self.rest, block])
+        whole = len(block) // self.SIZE * self.SIZE
+        self.rest = block[whole:]
+        if whole:
+            frames = block[:whole].reshape(-1, self.SIZE) * self.taper
+            self.power += (np.abs(np.fft.rfft(frames)) ** 2).sum(0)
 
     def hz(self) -> float | None:
-        """Bandwidth in Hz, or None for silence or under 2048 samples."""
-        if self.power.max() < 1e-9:
+        """Highest frequency in Hz with sound in it, or None for silence or under 2048 samples.
+
+        That is the top of the last 100 Hz band of the long-term spectrum within 70 dB of the loudest, and
+        6 dB over the quietest: a codec's low-pass and a telephone's band both show so.
+        """
+        if self.power.max() < 1e-6:
             return None
-        return peak_bandwidth(10 * np.log10(self.power + 1e-20), self.rate)
+        width = max(1, round(100 / (self.rate / self.SIZE)))
+        bands = self.power[: len(self.power) // width * width].reshape(-1, width).mean(1)
+        level = 10 * np.log10(bands + 1e-20)
+        over = np.flatnonzero(level > max(level.max() - 70.0, level.min() + 6.0))
+        top = int(over[-1]) + 1 if over.size else 0
+        return min(top * width * self.rate / self.SIZE, self.rate / 2)
 
 
 def write_clip(path: Path, audio: Samples) -> None:

@@ -190,3 +190,43 @@ def test_kill_9_amid_a_transaction_leaves_the_old_state(tmp_path: Path) -> None:
         assert set(catalog.addresses()) == {address.uri for address in before.addresses}
     with open_catalog(tmp_path, write=True) as catalog:
         assert catalog.write_source(make_result(kept(0))) == [f"clips/{SOURCE_ID}/1.wav"]
+
+
+def test_a_disk_that_is_full_leaves_the_old_state(tmp_path: Path) -> None:
+    before = full_result()
+    with open_catalog(tmp_path, write=True) as catalog:
+        catalog.write_source(before)
+    # no file may grow past 4 KiB: writes fail as they do on a full disk
+    code = """
+        import resource, signal
+        from catalog.errors import PdidError
+        from tests.catalog_rows import kept, make_result
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            with open_catalog(Path(sys.argv[1]), write=True) as catalog:
+                catalog.write_source(make_result(*(kept(n) for n in range(5000))))
+        except PdidError as error:
+            print("ready", flush=True)
+            print(error)
+    """
+    said, _ = start(code, tmp_path).communicate()
+    assert "the catalog can't be written: " in said
+    with open_catalog(tmp_path, write=True) as catalog:
+        assert catalog.sources() == [before.source]
+        assert set(catalog.segments(SOURCE_ID)) == set(before.segments)
+
+
+def test_ctrl_c_ends_a_long_query(tmp_path: Path) -> None:
+    with open_catalog(tmp_path, write=True) as catalog:
+        old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                catalog.query(
+                    "SELECT count(*) FROM range(1000000) AS a, range(1000000) AS b WHERE a.range * b.range = 7"
+                )
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert catalog.sources() == []

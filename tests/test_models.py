@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -168,7 +169,7 @@ def test_a_hub_that_never_answers_is_given_up() -> None:
 class FakeHub(BaseHTTPRequestHandler):
     """The few answers of the hub's interface that a download asks for."""
 
-    repos: dict[str, dict[str, bytes]] = {
+    repos: ClassVar[dict[str, dict[str, bytes]]] = {
         "adefossez/HTDemucs": {"htdemucs.yaml": BAG, "12345678.safetensors": b"weights", "README.md": b"-"},
         models.PYANNOTE_REPO: PIPELINE_FILES,
     }

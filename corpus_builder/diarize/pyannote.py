@@ -98,7 +98,7 @@ class Pyannote:
 
         def place(segment: Any) -> Span:
             start, end = (part.start + round(at * RATE) for at in (segment.start, segment.end))
-            return Span(max(start, part.start), min(end, part.end))
+            return Span(min(max(start, part.start), part.end), min(max(end, part.start), part.end))
 
         names = output.speaker_diarization.labels()
         turns = [

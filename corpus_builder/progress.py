@@ -1,0 +1,76 @@
+"""What a person sees while a run goes on: one line per source, and on a terminal a bar with an estimate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from catalog.records import Status
+from corpus_builder.ingest import Outcome
+from corpus_builder.sources import SourceRequest
+
+
+class Display:
+    """Progress on standard error: audio-hours per second, what is in work, and the time left."""
+
+    def __init__(self, requests: Sequence[SourceRequest]) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.total = len(requests)
+        self.start = time.monotonic()
+        self.audio_s, self.done = 0.0, 0
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not sys.stderr.isatty(),
+        )
+        # weighed by size: the only thing known of a file before it is decoded
+        self.weight = {r.uri: _size(r) for r in requests}
+        self.task: TaskID = self.bar.add_task("0 h", total=sum(self.weight.values()), now="")
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def watch(self, request: SourceRequest, stage: str, share: float) -> None:
+        """A source is in a stage, `share` of it done."""
+        self.bar.update(self.task, now=f"{stage} {share:.0%}  {request.path.name!r:.40}")
+
+    def finished(self, outcome: Outcome) -> None:
+        """A source's outcome is committed."""
+        self.done += 1
+        self.bar.advance(self.task, self.weight[outcome.request.uri])
+        if not outcome.fresh:
+            return
+        self.audio_s += outcome.source_s
+        rate = self.audio_s / 3600 / max(1e-9, time.monotonic() - self.start)
+        self.bar.update(self.task, description=f"{self.audio_s / 3600:.2f} h, {rate:.4f} audio-hours/s")
+        if outcome.status is Status.DONE:
+            name = repr(outcome.request.path.name)
+            self.console.print(
+                f"[{self.done}/{self.total}] {name}: {outcome.source_s:.0f} s in, "
+                f"{outcome.kept_s:.0f} s kept in {outcome.clips} clips",
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _size(request: SourceRequest) -> int:
+    try:
+        return request.path.stat().st_size + 1
+    except OSError:
+        return 1
