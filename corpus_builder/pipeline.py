@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -47,7 +47,18 @@ class Models:
 
     def __init__(self, plan: Plan, threads: int) -> None:
         self.plan, self.threads = plan, threads
-        torch.set_num_threads(threads)
+        # One thread for each operation: small networks lose more by waiting than they win, and on a busy
+        # machine they can wait for minutes. The big ones raise it while they run (`all_threads`).
+        torch.set_num_threads(1)
+
+    @contextmanager
+    def all_threads(self) -> Iterator[None]:
+        """Let single operations of torch use all of this process's threads."""
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(1)
 
     @cached_property
     def music(self) -> MusicDetector:
@@ -64,7 +75,7 @@ class Models:
     @cached_property
     def diarizer(self) -> Diarizer:
         if self.plan.engine == "embedded":
-            return Embedded(self.plan.settings.diarize)
+            return Embedded(self.plan.settings.diarize, self.threads)
         from corpus_builder.diarize.pyannote import Pyannote  # its import costs seconds
 
         return Pyannote(self.plan.settings.diarize, self.plan.pyannote)
@@ -127,7 +138,8 @@ class _Sound:
         with self.clock.stage("separate"):
             progress = self.clock.progress("separate")
             out = self.scratch / "voice.f32"
-            return separate_spans(self.path, mix, self.separated, self.models.separator, out, progress)
+            with self.models.all_threads():
+                return separate_spans(self.path, mix, self.separated, self.models.separator, out, progress)
 
 
 def process(
@@ -180,7 +192,9 @@ def process(
         music = subtract(_spans(marks, "music"), sound.separated)
         voice = sound.voice
         with clock.stage("diarize"):
-            diarization = models.diarizer(voice, _spans(marks, "speech"), music, clock.progress("diarize"))
+            diarizer = models.diarizer
+            with models.all_threads() if plan.engine == "pyannote" else nullcontext():
+                diarization = diarizer(voice, _spans(marks, "speech"), music, clock.progress("diarize"))
         _store(marks, overlap=diarization.overlaps, unsure=diarization.unsure)
         marks["turn"] = [Mark("turn", t.start, t.end, t.speaker) for t in diarization.turns]
         voices = tuple(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def weights_path() -> Path | None:
 class VoiceEncoder:
     """d-vectors of 1.6 s every 0.1 s. Raises PdidError if the Resemblyzer wheel is missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        """Load the encoder; its batches are shared among `threads` threads of one processor each."""
         path = weights_path()
         if path is None:
             raise PdidError(
@@ -90,6 +92,8 @@ class VoiceEncoder:
         self.net = _Encoder()
         self.net.load_state_dict({k: v for k, v in state.items() if not k.startswith("similarity")})
         self.net.eval()
+        # whole batches to each thread: threads that share one recurrent step wait for each other at every frame
+        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.filters = melscale_fbanks(
             N_FFT // 2 + 1, 0.0, RATE / 2, N_MELS, RATE, norm="slaney", mel_scale="slaney"
         )
@@ -102,7 +106,12 @@ class VoiceEncoder:
         )
         return (spectrum.abs() ** 2).T @ self.filters
 
-    @torch.inference_mode()
+    def _vectors(self, windows: torch.Tensor) -> Vectors:
+        """Embeddings (n, 256) of windows (n, 160, 40)."""
+        with torch.inference_mode():
+            result: Vectors = self.net(windows.contiguous()).numpy()
+        return result
+
     def embed(self, track: Track, stretches: Sequence[Span], progress: Progress) -> Embeddings:
         """Embed every 0.1 s of the given stretches of `track` (mono, 16 kHz).
 
@@ -122,8 +131,7 @@ class VoiceEncoder:
                 mels = self.mels(audio * np.float32(10 ** (max(0.0, LEVEL_DBFS - level) / 20)))
                 band_power += mels.sum(0)
                 windows = mels.unfold(0, WINDOW, STRIDE).transpose(1, 2)[: max(1, (end - start) // (STRIDE * HOP))]
-                for at in range(0, len(windows), BATCH):
-                    vectors.append(self.net(windows[at : at + BATCH].contiguous()).numpy())
+                vectors += self.pool.map(self._vectors, windows.split(BATCH))
                 centres.append(start + np.arange(len(windows), dtype=np.int64) * STRIDE * HOP)
                 done += end - start
                 progress(done / total)

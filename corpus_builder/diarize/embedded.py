@@ -27,9 +27,9 @@ class Embedded:
 
     name = f"embedded/{NAME}"
 
-    def __init__(self, settings: Diarize) -> None:
+    def __init__(self, settings: Diarize, threads: int = 1) -> None:
         self.settings = settings
-        self.encoder = VoiceEncoder()
+        self.encoder = VoiceEncoder(threads)
 
     def __call__(
         self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress
