@@ -52,8 +52,9 @@ def pdid() -> None:
 
 def main() -> None:
     """Run the command line; exit 0 well, 1 something failed, 2 wrong usage, 130 interrupted."""
-    # Threads of several native libraries fight on few cores; each stage sets its own.
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+    # before torch is imported: on a busy machine, threads that wait by spinning wait for minutes
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = pdid.main(standalone_mode=False)
         sys.stdout.flush()
@@ -69,7 +70,7 @@ def main() -> None:
     except PdidError as error:
         code = _say(str(error), 1)
     except BrokenPipeError:  # `pdid sql … | head`: the reader has had enough
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush is quiet
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -77,4 +78,3 @@ def main() -> None:
 def _say(message: str, code: int) -> int:
     click.echo(f"pdid: {message}", err=True)
     return code
-

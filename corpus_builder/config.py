@@ -69,7 +69,7 @@ class Segmentation(_Section):
         1.2, ge=0, description="seconds; pieces of one speaker across a shorter pause are joined (twice that for scraps)"
     )
     pad_s: float = Field(0.15, ge=0, le=1, description="seconds of quiet kept before and after the speech")
-    min_pause_s: float = Field(0.1, ge=0.05, le=1, description="seconds; the shortest quiet that counts as a pause")
+    min_pause_s: float = Field(0.12, ge=0.05, le=1, description="seconds; the shortest quiet that counts as a pause")
 
     @model_validator(mode="after")
     def _ordered(self) -> Segmentation:

@@ -321,16 +321,6 @@ class _Run:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A source to work on: all that a process needs to know."""
-
-    task: Task
-    source: Source
-    known: SourceResult | None
-    address: Address
-
-
 def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
     """A file's address, its SHA-256, and why it can't be read (then the id comes from the address)."""
     try:
@@ -346,56 +336,3 @@ def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
             "IsADirectoryError": "this is a folder, not a file",
         }.get(type(error).__name__, f"the file can't be read: {error.strerror or error}")
         return Address(request.uri, source_id), None, reason
-
-
-def _failed(job: _Job, error: str) -> SourceResult:
-    """A result that says why there is none."""
-    addresses = job.known.addresses if job.known else (job.address,)
-    return SourceResult(replace(job.source, status=Status.FAILED, error=error), addresses)
-
-
-def work(job: _Job, corpus: Path, models: Models, tell: Callable[[str, float], None]) -> SourceResult:
-    """Process one source, its scratch files gone afterwards; any failure is in the result, as a sentence."""
-    from corpus_builder.pipeline import process
-
-    scratch = corpus / SCRATCH / job.source.source_id
-    stage = "decode"
-
-    def note(name: str, share: float) -> None:
-        nonlocal stage
-        stage = name
-        tell(name, share)
-
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        result = process(job.source, job.task.request.path, job.known, corpus, scratch, models, note)
-        return replace(result, addresses=job.known.addresses if job.known else (job.address,))
-    except PdidError as error:
-        return _failed(job, str(error))
-    except OSError as error:
-        return _failed(job, f"{error.strerror or error} (while in stage {stage!r}, in {str(corpus)!r})")
-    except MemoryError:
-        return _failed(job, f"out of memory in stage {stage!r}: close other programs, or use fewer --jobs")
-    except Exception as error:  # a fault of ours or of a library costs this source, never the run
-        return _failed(job, f"unexpected {type(error).__name__} in stage {stage!r}: {error}")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-_process_models: Models
-_process_corpus: Path
-
-
-def _start_process(plan: Plan, corpus: Path, threads: int) -> None:
-    """Load what a process needs once; Ctrl-C is the parent's to handle."""
-    import signal
-
-    from corpus_builder.pipeline import Models
-
-    global _process_models, _process_corpus
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _process_models, _process_corpus = Models(plan, threads), corpus
-
-
-def _work_in_process(job: _Job) -> SourceResult:
-    return work(job, _process_corpus, _process_models, lambda stage, share: None)

@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # pydub looks for an ffmpeg it does not need he
 
 HOP = RATE // 100
 CHUNK = 10 * RATE  # the level of speech is judged over ten seconds
-QUIET_SHARE = 0.25  # of the way, in dB, from the floor up to the loud frames
+QUIET_SHARE = 0.2  # of the way, in dB, from the floor up to the loud frames
 DIP_SHARE = 0.3
 REACH = RATE // 2  # pauses are looked for up to half a second outside speech
 

@@ -19,7 +19,7 @@ from corpus_builder.music import runs
 from corpus_builder.protocols import Turn
 
 HOP = RATE // 100
-MAIN_SHARE = 0.9  # of a unit's speech that must be one speaker's
+MAIN_SHARE = 0.95  # of a unit's speech that must be one speaker's
 EDGE = 20  # frames at a unit's ends where a change of speaker may be misplaced
 DOUBT_SHARE = 0.3  # of a unit that may be doubtful
 OVERLAP_FRAMES = 10  # 0.1 s of overlapped speech is tolerated in a unit

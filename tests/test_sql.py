@@ -78,7 +78,7 @@ def test_the_table_is_aligned_for_people(pdid: Run) -> None:
     assert out.splitlines() == [
         "name        n  yes",
         "──────  ─────  ────",
-        "a         1.5  true",
+        "a        1.50  true",
         "longer  22.25",
     ]
 

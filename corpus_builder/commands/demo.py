@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -12,14 +15,15 @@ from corpus_builder.commands.options import corpus_option
 
 SPLIT = "demo"
 NEXT = (
-    ("where the rest went, by reason and accent", "sql @where_did_my_hours_go"),
+    ("where the rest went, and why", "sql @where_did_my_hours_go"),
     ("who speaks", "sql @speakers"),
-    ("how the split divides the hours", "sql @hours_by_split"),
+    ("prove that nobody is heard both in training and in test", "split --check"),
     (
-        "the clearest clips of each accent",
-        "sql 'SELECT accent, path, dnsmos_ovrl FROM segments WHERE kept ORDER BY dnsmos_ovrl DESC LIMIT 5'",
+        "the clearest clip of each accent, to listen to",
+        "sql 'SELECT accent, arg_max(path, dnsmos_ovrl) AS clearest FROM segments WHERE kept GROUP BY accent'",
     ),
-    ("all there is to ask by name", "sql"),
+    ("what else can be asked by name", "sql"),
+    ("your own recordings", "ingest FOLDER --accent NAME --corpus my-corpus"),
 )
 
 
@@ -43,24 +47,37 @@ def demo(ctx: click.Context, corpus: Path) -> None:
     """
     from corpus_builder.demo import write_media  # reads packages; too slow for --help
 
+    click.echo(
+        f"A small corpus in {corpus}, from material that comes with pdid; about a minute on two cores.", err=True
+    )
     sources = write_media(corpus, lambda line: click.echo(line, err=True))
-    where = [] if str(corpus) == "corpus" else ["--corpus", str(corpus)]
+    where = [] if str(corpus) == "corpus" and "PDID_CORPUS" not in os.environ else ["--corpus", str(corpus)]
     failed = _run("ingest", "--sources", str(sources), *where)
     if not _is_split(corpus):
         failed |= _run("split", "--name", SPLIT, *where)
     failed |= _run("sql", "@hours_by_accent", *where)
-    click.echo("\nTo try next:")
-    tail = " " + shlex.join(where) if where else ""
+    click.echo(f"\nThe clips are in {corpus / 'clips'}, all about them in {corpus / 'catalog.duckdb'}. To try next:")
     for what, command in NEXT:
-        click.echo(f"  # {what}\n  pdid {command}{tail}")
+        tail = "" if "--corpus" in command or not where else " " + shlex.join(where)
+        click.echo(f"  # {what}\n  {_program()} {command}{tail}")
     ctx.exit(failed)
 
 
 def _run(*arguments: str) -> int:
     """Run a command as the user would, shown as one would type it; its exit status, where it didn't raise."""
-    click.echo(f"\n$ pdid {shlex.join(arguments)}", err=True)
+    click.echo(f"\n$ {_program()} {shlex.join(arguments)}", err=True)
+    sys.stderr.flush()
     code = pdid.main(list(arguments), prog_name="pdid", standalone_mode=False)
+    sys.stdout.flush()  # the two streams in order, where both go to one place
     return code if isinstance(code, int) else 0
+
+
+def _program() -> str:
+    """How the user calls pdid here: by its path after `make demo`, which activates nothing."""
+    started = Path(sys.argv[0])
+    if shutil.which("pdid") or started.name != "pdid":
+        return "pdid"
+    return shlex.quote(os.path.relpath(started) if started.is_relative_to(Path.cwd()) else str(started))
 
 
 def _is_split(corpus: Path) -> bool:

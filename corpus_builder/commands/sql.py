@@ -107,6 +107,9 @@ def write_table(answer: Answer) -> None:
         any(_is_number(row[i]) for row in found) and all(row[i] is None or _is_number(row[i]) for row in found)
         for i in range(len(answer.columns))
     ]
+    for i in range(len(answer.columns)):
+        if numeric[i] and any(isinstance(row[i], float | Decimal) for row in found):
+            _same_decimals(cells[1:], i)
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths, numeric) for row in cells]
     lines.insert(1, "  ".join("─" * size for size in widths))
@@ -129,6 +132,15 @@ def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) 
         isolated = f"\u2068{cell}\u2069" if any(map(_right_to_left, cell)) else cell
         padded.append(room + isolated if to_right else isolated + room)
     return "  ".join(padded).rstrip()
+
+
+def _same_decimals(rows: list[list[str]], i: int) -> None:
+    """Give the numbers of a column, written out, as many decimals as the longest has, so that points stand in line."""
+    decimals = max(len(row[i].partition(".")[2]) for row in rows)
+    for row in rows:
+        if decimals and row[i].lstrip("-").replace(".", "").isdigit():
+            whole, _, part = row[i].partition(".")
+            row[i] = f"{whole}.{part:0<{decimals}}"
 
 
 def _right_to_left(letter: str) -> bool:

@@ -23,10 +23,12 @@ from corpus_builder.voices import Embeddings, Vectors, unit
 
 WINDOWS_PER_S = 10
 PURE = 0.7  # centred cosine distance under which average linkage stays pure, two speakers or fifteen
-LOOSE = 0.9  # …up to which a cluster too small to judge joins another
-JUDGEABLE_S = 4.0  # seconds of a cluster from which its mean voice is to be trusted
+LOOSE = 0.85  # …up to which a cluster too small to judge joins another
+JUDGEABLE_S = 2.0  # seconds of a cluster from which its mean voice is to be trusted
 MISSED = 0.3  # centred similarity under which no known speaker explains a window
 MOST = 3000  # windows clustered; more are thinned evenly
+STRANGER = 0.6  # squared distance of mean voices from which a group over music is nobody known
+SHIFT_COST = 0.65  # of a music shift, per unit of its squared length
 SWITCH = 1.5  # what a change of speaker costs in the smoothing, in units of similarity
 
 Flags = NDArray[np.bool_]
@@ -62,11 +64,10 @@ def find_speakers(
     mean = vectors[clean].mean(0)
     groups = agglomerate(vectors[clean], mean, same_speaker)
     centroids = np.array([unit(vectors[clean][g].mean(0) - mean) for g in groups])
-    shift = np.zeros_like(mean)
-    shift = music_shift(vectors - mean, centroids, clean, music, speech, shift)
-    centroids = np.vstack([centroids, missed(vectors - mean - music[:, None] * shift, centroids, solid)])
-    shift = music_shift(vectors - mean, centroids, clean, music, speech, shift)
+    over_music = steady(np.where(music > 0.5, speech, 0), turning, 0.8)
+    shift = music_shift(vectors - mean, np.array([vectors[clean][g].mean(0) - mean for g in groups]), over_music)
     bare = vectors - music[:, None] * shift
+    centroids = np.vstack([centroids, missed(bare - mean, centroids, solid)])
     return settle(bare, mean, centroids, solid, breaks, same_speaker, min_speaker_s, embeddings.narrowband)
 
 
@@ -109,8 +110,9 @@ def agglomerate(vectors: Vectors, mean: Vectors, same_speaker: float) -> list[ND
         raw = unit(np.array([vectors[picked[g]].mean(0) for g in groups]))
         for i in range(1, len(groups)):
             for j in range(i):
-                if min(size[i], size[j]) >= JUDGEABLE_S:
-                    gain = float(raw[i] @ raw[j]) - (same_speaker - 0.015)
+                shorter = min(size[i], size[j])
+                if shorter >= JUDGEABLE_S:
+                    gain = float(raw[i] @ raw[j]) - float(likeness(shorter, same_speaker))
                 else:
                     gain = (cross[i, j] - (1 - LOOSE)) / 2
                 if gain > 0 and (best is None or gain > best[0]):
@@ -128,24 +130,44 @@ def agglomerate(vectors: Vectors, mean: Vectors, same_speaker: float) -> list[ND
     return [picked[g] for g in kept]
 
 
-def music_shift(
-    centred: Vectors, centroids: Vectors, clean: Flags, music: Vectors, speech: Vectors, shift: Vectors
-) -> Vectors:
-    """What music under speech adds to an embedding, (256,): the mean difference from each speaker's clean mean.
+def music_shift(centred: Vectors, centroids: Vectors, over_music: Flags) -> Vectors:
+    """What music under speech adds to an embedding, (256,).
 
-    Alternates between assigning the music windows and estimating the shift; few windows pull it to zero.
+    The windows over music are grouped by themselves, then matched to the speakers' `centroids` (k, 256,
+    means over clean speech, not of unit length): every pairing of a group with a speaker proposes a
+    shift, and the one that explains most groups wins. A group that none explains costs a fixed sum, since
+    it may be somebody heard over music only; a large shift costs too.
     """
-    over = (music > 0.5) & (speech > 0.5)
-    if over.sum() < 20:
-        return shift
-    for _ in range(4):
-        similarity = unit(centred - music[:, None] * shift) @ centroids.T
-        who = similarity.argmax(1)
-        heard = np.array([(clean & (who == k)).any() for k in range(len(centroids))])
-        means = np.array([centred[clean & (who == k)].mean(0) if heard[k] else 0 * shift for k in range(len(centroids))])
-        sure = over & (similarity.max(1) > 0.2) & heard[who]
-        shift = (centred[sure] - means[who[sure]]).sum(0) / (sure.sum() + 30)
-    return shift
+    zero = np.zeros(centred.shape[1], np.float32)
+    picked = np.flatnonzero(over_music)
+    if len(picked) < 2 * WINDOWS_PER_S:
+        return zero
+    picked = picked[:: -(-len(picked) // MOST)]
+    windows = centred[picked]
+    names = fcluster(linkage(unit(windows - windows.mean(0)), "average", "cosine"), PURE, "distance")
+    sizes = np.bincount(names)
+    groups = [g for g in np.unique(names) if sizes[g] >= max(2, 0.02 * len(names))]
+    means = np.array([windows[names == g].mean(0) for g in groups])
+    weight = np.array([sizes[g] for g in groups]) / sum(sizes[g] for g in groups)
+
+    def explain(shift: Vectors) -> tuple[float, NDArray[np.int64], Flags]:
+        distance = ((means[:, None] - shift - centroids[None]) ** 2).sum(2)
+        nearest = distance.min(1)
+        cost = float((weight * np.minimum(nearest, STRANGER)).sum() + SHIFT_COST * (shift**2).sum())
+        return cost, distance.argmin(1), nearest < STRANGER
+
+    proposals = [zero, *(group - centroid for group in means for centroid in centroids)]
+    best = min(proposals, key=lambda shift: explain(shift)[0])
+    for _ in range(5):
+        _, who, near = explain(best)
+        if not near.any():
+            return zero
+        share = weight * near
+        refined = (share[:, None] * (means - centroids[who])).sum(0) / share.sum()
+        if explain(refined)[0] >= explain(best)[0]:
+            break
+        best = refined.astype(np.float32)
+    return best
 
 
 def missed(centred: Vectors, centroids: Vectors, solid: Flags) -> Vectors:
@@ -191,14 +213,18 @@ def settle(
             centroids = np.delete(centroids, int(seconds.argmin()), 0)
             continue
         shorter = np.minimum(seconds[:, None], seconds[None])
-        limit = np.interp(shorter, [2, 3, 6], [same_speaker - 0.06, same_speaker - 0.03, same_speaker])
-        surplus = voices @ voices.T - limit - (0.04 if narrowband else 0.0)
+        surplus = voices @ voices.T - likeness(shorter, same_speaker) - (0.04 if narrowband else 0.0)
         np.fill_diagonal(surplus, -1)
         i, j = np.unravel_index(int(surplus.argmax()), surplus.shape)
         if surplus[i, j] <= 0:
             return Speakers(labels, similarity, voices)
         centroids[i] = unit(vectors[members[i] | members[j]].mean(0) - mean)
         centroids = np.delete(centroids, int(j), 0)
+
+
+def likeness(seconds: float | NDArray[np.float64], same_speaker: float) -> NDArray[np.float64]:
+    """Cosine similarity from which two mean voices, the shorter of so many seconds, are one person's."""
+    return np.asarray(np.interp(seconds, [2, 3, 6], [same_speaker - 0.06, same_speaker - 0.03, same_speaker]))
 
 
 def smooth(similarity: Vectors, switch: float) -> NDArray[np.int64]:

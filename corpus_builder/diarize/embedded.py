@@ -19,7 +19,7 @@ from corpus_builder.voices import NAME, STRIDE, WINDOW, Embeddings, VoiceEncoder
 HOP = RATE // 100
 STEP = STRIDE * HOP
 REACH = 40  # frames of 10 ms that a change of speaker may be moved to reach a quiet moment
-DOUBT = 0.4  # a margin between the two likeliest speakers under this share of the usual one is doubt
+DOUBT = 0.25  # a margin between the two likeliest speakers under this share of the usual one is doubt
 
 
 class Embedded:
