@@ -88,25 +88,44 @@ class Decoder:
 
     def __iter__(self) -> Iterator[Samples]:
         container, stream = open_media(self.path)
-        layout = "mono" if self.channels == 1 else "stereo"
-        resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
-        native = av.AudioResampler(format="flt", layout="mono")
         pending: list[Samples] = []
         waiting = 0
         with container:
-            for frame in _frames(container, stream, self):
-                if self.meter and self.meter.wants(frame.samples):
-                    for out in native.resample(frame):
-                        self.meter.add(out.to_ndarray().reshape(-1))
-                for out in resampler.resample(frame):
-                    pending.append(out.to_ndarray().reshape(-1, self.channels))
-                    waiting += out.samples
+            for block in self._resampled(_frames(container, stream, self)):
+                pending.append(block)
+                waiting += len(block)
                 if waiting >= self.rate:
                     yield np.concatenate(pending)
                     pending, waiting = [], 0
-            pending += [out.to_ndarray().reshape(-1, self.channels) for out in resampler.resample(None)]
         if pending:
             yield np.concatenate(pending)
+
+    def _resampled(self, frames: Iterator[av.AudioFrame]) -> Iterator[Samples]:
+        """Frames at `rate`, (n, channels). Where a stream changes its rate or layout (recordings strung together,
+        damage), ffmpeg's resampler is emptied and a new one set up: one alone would refuse the next frame."""
+        layout = "mono" if self.channels == 1 else "stereo"
+        resampler = native = None
+        kind: tuple[str, str, int] | None = None
+        for frame in frames:
+            if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                if resampler:
+                    yield from (_array(out, self.channels) for out in resampler.resample(None))
+                resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
+                native = av.AudioResampler(format="flt", layout="mono")
+            assert resampler
+            assert native
+            if self.meter and frame.sample_rate == self.meter.rate and self.meter.wants(frame.samples):
+                for out in native.resample(frame):
+                    self.meter.add(_array(out, 1)[:, 0])
+            yield from (_array(out, self.channels) for out in resampler.resample(frame))
+        if resampler is None:
+            raise MediaError("no sound can be decoded from this file: it is empty, cut off or damaged")
+        yield from (_array(out, self.channels) for out in resampler.resample(None))
+
+
+def _array(frame: av.AudioFrame, channels: int) -> Samples:
+    """A frame of interleaved floats as (n, channels)."""
+    return frame.to_ndarray().reshape(-1, channels).astype(np.float32, copy=False)
 
 
 def _frames(
@@ -155,9 +174,10 @@ class Track:
 
 
 class BandwidthMeter:
-    """Where a source's sound ends in frequency, measured at its own rate from one second in seven."""
+    """Where a source's sound ends in frequency, measured at its own rate: a minute, then one second in seven."""
 
     SIZE = 2048
+    ALL_S = 60
     EVERY_S = 7
 
     def __init__(self, rate: int) -> None:
@@ -171,7 +191,7 @@ class BandwidthMeter:
         """Count the next `n_samples` samples in; whether they should be given to `add`."""
         at = self.seen // self.rate
         self.seen += n_samples
-        return at % self.EVERY_S == 0
+        return at < self.ALL_S or at % self.EVERY_S == 0
 
     def add(self, block: Samples) -> None:
         """Take in a mono block (n,) at the source's rate."""
@@ -193,7 +213,8 @@ class BandwidthMeter:
         width = max(1, round(100 / (self.rate / self.SIZE)))
         bands = self.power[: len(self.power) // width * width].reshape(-1, width).mean(1)
         level = 10 * np.log10(bands + 1e-20)
-        over = np.flatnonzero(level > max(level.max() - 70.0, level.min() + 6.0))
+        floor = level.min() + 6.0 if level.max() > level.min() + 12.0 else level.min()  # even noise has no end
+        over = np.flatnonzero(level >= max(level.max() - 70.0, floor))
         top = int(over[-1]) + 1 if over.size else 0
         return min(top * width * self.rate / self.SIZE, self.rate / 2)
 

@@ -6,30 +6,32 @@ finished sources finished and, at most, files that the next run takes away.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import stat
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from catalog.errors import PdidError
 from catalog.records import Address, Source, SourceResult, Stage, Status
 from catalog.store import Catalog, open_catalog
 from corpus_builder.plan import Plan
 from corpus_builder.sources import SourceRequest
+from corpus_builder.workers import SCRATCH, Job, processes, work, work_in_process
 
-if TYPE_CHECKING:
-    from corpus_builder.pipeline import Models
+CLIPS = "clips"
+COMMIT_WAIT_S = 600.0
+"""Seconds a finished source waits for whoever holds the catalog: its work may have taken hours."""
 
-CLIPS, SCRATCH = "clips", ".scratch"
 LABELS = ("accent", "speaker", "language", "licence", "title", "channel", "uploaded_at")
 
 
@@ -133,9 +135,7 @@ def _task(request: SourceRequest, corpus: Path, known: _Known, plan: Plan) -> Ta
     return Task(request, Need.NOTHING, source.source_id, size)
 
 
-def ingest(
-    requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: int, watch: Watch
-) -> Iterator[Outcome]:
+def ingest(requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: int, watch: Watch) -> Iterator[Outcome]:
     """Ingest the requested files; yields each one's outcome once it is committed.
 
     With `jobs` over 1 that many processes share the processors. Stopping the iteration, or an
@@ -149,7 +149,9 @@ def ingest(
             tasks = [_task(request, corpus, known, plan) for request in requests]
             _relabel(catalog, tasks, known)
         tasks = [
-            replace(t, need=Need.CHANGED, from_stage="quality") if t.need is Need.NOTHING and t.source_id in missing else t
+            replace(t, need=Need.CHANGED, from_stage="quality")
+            if t.need is Need.NOTHING and t.source_id in missing
+            else t
             for t in tasks
         ]
         run = _Run(corpus, plan, jobs, watch, known)
@@ -161,21 +163,30 @@ def ingest(
 
 def _tidy(corpus: Path, known: _Known) -> set[str]:
     """Delete clip files that no row names, as a killed run leaves them; the sources of clips that are gone."""
-    wanted = known.clips
     there: set[str] = set()
-    for folder in os.scandir(corpus / CLIPS):
-        if not folder.is_dir():
-            os.unlink(folder.path)
-            continue
-        for file in os.scandir(folder.path):
-            name = f"{CLIPS}/{folder.name}/{file.name}"
-            if name in wanted or f"{name.removesuffix('.mp3')}.wav" in wanted:
-                there.add(name)
-            else:
-                os.unlink(file.path)
-        with suppress(OSError):
-            os.rmdir(folder.path)  # only if it is empty
-    return {name.split("/")[1] for name in wanted - there}
+    for entry in list(os.scandir(corpus / CLIPS)):
+        if entry.is_dir(follow_symlinks=False):
+            there |= _sweep(corpus, entry.name, known.clips)
+        else:
+            os.unlink(entry.path)
+    return {name.split("/")[1] for name in known.clips - there}
+
+
+def _sweep(corpus: Path, source_id: str, wanted: Container[str | None], previews: bool = True) -> set[str]:
+    """Delete a source's clip files that are not wanted, and their previews unless they are; return what is left."""
+    folder = corpus / CLIPS / source_id
+    there: set[str] = set()
+    for file in list(folder.iterdir()) if folder.is_dir() else ():
+        name = f"{CLIPS}/{source_id}/{file.name}"
+        if name in wanted:
+            there.add(name)
+        elif file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        elif not (previews and file.suffix == ".mp3" and name.removesuffix(".mp3") + ".wav" in wanted):
+            file.unlink()
+    with suppress(OSError):
+        folder.rmdir()  # only if it is empty
+    return there
 
 
 def _relabel(catalog: Catalog, tasks: Sequence[Task], known: _Known) -> None:
@@ -222,90 +233,93 @@ class _Run:
             if isinstance(job, Outcome):
                 yield job
             else:
-                yield self._commit(job, work(job, self.corpus, models, lambda s, p, t=task: self.watch(t.request, s, p)))
+                yield self._commit(job, work(job, self.corpus, models, partial(self.watch, job.request)))
 
     def _in_processes(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Several sources at a time; a process that dies costs its source, and the others are tried again alone."""
         waiting = list(tasks)
-        suspects: list[_Job] = []
+        suspects: list[Job] = []
         while waiting:
-            with self._pool(self.jobs) as pool:
-                running: dict[Future[SourceResult], _Job] = {}
-                while waiting or running:
+            with processes(min(self.jobs, len(waiting)), self.plan, self.corpus) as pool:
+                running: dict[Future[SourceResult], Job] = {}
+                while (waiting or running) and not suspects:
                     while waiting and len(running) < 2 * self.jobs:
-                        job = self._prepare(waiting.pop(0))
+                        job = self._prepare(waiting[0])
                         if isinstance(job, Outcome):
                             yield job
                         elif any(job.source.source_id == other.source.source_id for other in running.values()):
-                            waiting.append(job.task)  # its twin is in work: come back when that is done
-                            break
+                            break  # its twin is in work: look again when that is done
                         else:
-                            self.watch(job.task.request, "queued", 0.0)
-                            running[pool.submit(_work_in_process, job)] = job
+                            self.watch(job.request, "queued", 0.0)
+                            running[pool.submit(work_in_process, job)] = job
+                        waiting.pop(0)
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         job = running.pop(future)
                         try:
-                            yield self._commit(job, future.result())
+                            result = future.result()
                         except BrokenProcessPool:
                             suspects.append(job)
-                    if suspects:
-                        suspects += running.values()
-                        break
+                        else:
+                            yield self._commit(job, result)
+                suspects += running.values()
             for job in suspects:
-                with self._pool(1) as alone:
+                with processes(1, self.plan, self.corpus) as alone:
                     try:
-                        result = alone.submit(_work_in_process, job).result()
+                        result = alone.submit(work_in_process, job).result()
                     except BrokenProcessPool:
-                        result = _failed(job, "the process working on it died, probably for lack of memory")
-                    yield self._commit(job, result)
+                        result = job.failed("the process working on it died, probably for lack of memory")
+                yield self._commit(job, result)
             suspects = []
 
-    def _pool(self, jobs: int) -> ProcessPoolExecutor:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(jobs, context, _start_process, (self.plan, self.corpus, threads))
-
-    def _prepare(self, task: Task) -> _Job | Outcome:
+    def _prepare(self, task: Task) -> Job | Outcome:
         """Find out which source a file is, and what is known of it; no job where its bytes are done already."""
         request = task.request
         address, sha256, error = _identify(request)
         source_id = address.source_id
-        known_source = self.known.sources.get(source_id)
-        source = known_source or Source(source_id, request.uri, sha256=sha256)
-        source = replace(_labelled(source, request), sha256=sha256)
         if source_id in self.done:  # the same bytes as another file of this run
             result = self.done[source_id]
-            result = replace(result, addresses=(*result.addresses, address))
-            return self._commit(_Job(task, result.source, None, address), result)
-        known: SourceResult | None = None
-        if known_source:
-            with open_catalog(self.corpus) as catalog:
-                known = catalog.result(source_id)
+            others = tuple(a for a in result.addresses if a.uri != address.uri)
+            result = replace(result, source=_labelled(result.source, request), addresses=(*others, address))
+            return self._commit(Job(request, result.source, result, address), result, fresh=False)
+        known = None
+        source = Source(source_id, request.uri)
+        if source_id in self.known.sources:
+            try:
+                with open_catalog(self.corpus, wait_s=COMMIT_WAIT_S) as catalog:
+                    known = catalog.result(source_id)
+            except PdidError as unread:
+                return Outcome(request, source_id, Status.FAILED, f"what is known of it can't be read: {unread}")
         if known:
             others = tuple(a for a in known.addresses if a.uri != address.uri)
             known = replace(known, addresses=(*others, address))
-        job = _Job(task, source, known, address)
+            source = known.source
+        source = replace(_labelled(source, request), sha256=sha256)
+        job = Job(request, source, known, address)
         if error:
-            return self._commit(job, _failed(job, error))
-        stands = known and known.source.status is Status.DONE
-        if known and stands and self.plan.first_to_do({s.stage: s for s in known.stages}) is None and not task.from_stage:
-            return self._commit(job, replace(known, source=source))  # another address of bytes that are done
+            return self._commit(job, job.failed(error))
+        done = known is not None and known.source.status is Status.DONE
+        if known and done and not task.from_stage and not self.plan.first_to_do({s.stage: s for s in known.stages}):
+            return self._commit(job, replace(known, source=source), fresh=False)  # another address of its bytes
         return job
 
-    def _commit(self, job: _Job, result: SourceResult) -> Outcome:
+    def _commit(self, job: Job, result: SourceResult, fresh: bool = True) -> Outcome:
         """Write a source's result, then delete the clips it no longer names."""
+        source_id, outcome = result.source.source_id, None
+        self.watch(job.request, "commit", 0.0)
         try:
-            with open_catalog(self.corpus, write=True) as catalog:
-                dropped = catalog.write_source(result)
+            with open_catalog(self.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+                catalog.write_source(result)
         except (PdidError, OSError) as error:
             why = f"its result can't be stored: {error}"
-            return Outcome(job.task.request, result.source.source_id, Status.FAILED, why)
-        for path in dropped:
-            for file in (self.corpus / path, (self.corpus / path).with_suffix(".mp3")):
-                file.unlink(missing_ok=True)
-        self.done[result.source.source_id] = result
-        return self._outcome(job.task.request, result.source, result, fresh=True)
+            outcome = Outcome(job.request, source_id, Status.FAILED, why)
+        else:
+            self.done[source_id] = result
+        stored = result if outcome is None else job.known
+        named = {segment.path for segment in stored.segments if segment.kept} if stored else set()
+        with suppress(OSError):  # else the next run deletes them
+            _sweep(self.corpus, source_id, named, self.plan.settings.previews)
+        return outcome or self._outcome(job.request, result.source, result, fresh)
 
     def _outcome(self, request: SourceRequest, source: Source, result: SourceResult | None, fresh: bool) -> Outcome:
         kept = [s for s in result.segments if s.kept] if result else []
@@ -324,6 +338,8 @@ class _Run:
 def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
     """A file's address, its SHA-256, and why it can't be read (then the id comes from the address)."""
     try:
+        if not stat.S_ISREG(request.path.stat().st_mode):  # opening a pipe could wait for ever
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         with request.path.open("rb") as file:
             status = os.fstat(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -333,6 +349,5 @@ def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
         reason = {
             "FileNotFoundError": "there is no such file",
             "PermissionError": "the file can't be read: permission denied",
-            "IsADirectoryError": "this is a folder, not a file",
         }.get(type(error).__name__, f"the file can't be read: {error.strerror or error}")
         return Address(request.uri, source_id), None, reason

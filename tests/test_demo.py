@@ -185,3 +185,15 @@ def test_the_whole_road(
     with open_catalog(corpus) as catalog:
         assert list(catalog.query(finished).rows) == stages
         assert [split.name for split in catalog.splits()] == ["demo"]
+        sides = dict(catalog.query("SELECT title, any_value(split) FROM segments JOIN sources USING (source_id) "
+                                   "WHERE kept GROUP BY ALL").rows)  # fmt: skip
+    assert sides["Morning at the Harbour"] == sides["صبح بازار"] == "train"
+    assert sides["Two people on the telephone"] in ("dev", "test")
+    checked = CliRunner().invoke(pdid, ["split", "--check", "--corpus", str(corpus)])
+    assert checked.exit_code == 0, checked.output
+
+    # the folder that is asked for counts, whatever the environment says
+    monkeypatch.setenv("PDID_CORPUS", str(tmp_path / "elsewhere"))
+    named = CliRunner().invoke(pdid, ["demo", "--corpus", "corpus"])
+    assert named.exit_code == 0, named.output
+    assert not (tmp_path / "elsewhere").exists()

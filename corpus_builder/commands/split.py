@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,11 @@ def _write(
     with open_catalog(corpus, write=True) as catalog:
         written = catalog.write_split(members, name=name, seed=settings.seed, settings=settings.as_json())
     _print(written, report(groups, sides, settings), as_json)
-    click.echo(f"split {written}: {len(members)} clips in {len(groups)} groups; prove it: pdid split --check", err=True)
+    click.echo(
+        f"split {written}: {len(members)} clips in {len(groups)} groups; "
+        f"to prove it: pdid split --check --name {written} --corpus {shlex.quote(str(corpus))}",
+        err=True,
+    )
 
 
 def _accents(rows: Any) -> list[str]:
