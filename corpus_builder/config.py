@@ -42,7 +42,7 @@ class Vad(_Section):
     threshold: float = Field(0.5, gt=0, lt=1, description="probability of speech, per 32 ms frame")
     min_speech_ms: int = Field(250, ge=0, description="milliseconds; shorter speech is ignored")
     min_silence_ms: int = Field(100, ge=0, description="milliseconds; shorter gaps in speech are ignored")
-    pad_ms: int = Field(30, ge=0, description="milliseconds added at both ends of speech")
+    pad_ms: int = Field(60, ge=0, description="milliseconds added at both ends of speech")
 
 
 class Diarize(_Section):

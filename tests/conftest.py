@@ -8,6 +8,7 @@ not there is skipped, and the summary at the end says so.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from catalog.records import RATE
 from corpus_builder.audio import Decoder, Samples, write_clip
+from tests.media import EMBEDDED, Pdid, make_pdid, start_pdid
 
 MakeWav = Callable[..., Path]
 
@@ -109,3 +111,32 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hub look-ups fail at once, and no token of the machine's own plays a part."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture
+def pdid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_network: None) -> Pdid:
+    """Run the command line in this process: `pdid("status", "--corpus", path)` gives its exit status and words."""
+    return make_pdid(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def talk(make_wav: MakeWav, test_data: Path) -> Path:
+    """A WAV of a reader's fifteen seconds: one clip when it is ingested."""
+    return make_wav("talk.wav", "librispeech/1688-142285-0000.flac")
+
+
+@pytest.fixture(scope="session")
+def ingested(talk: Path, two_speakers: Path, test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of `talk`, `two_speakers` and the telephone conversation. Never change it: take `corpus`."""
+    folder = tmp_path_factory.mktemp("ingested") / "corpus"
+    media = [talk, two_speakers, test_data / "clips" / "conversation" / "sample.wav"]
+    process = start_pdid("ingest", *media, "--corpus", folder, *EMBEDDED, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return folder
+
+
+@pytest.fixture
+def corpus(ingested: Path, tmp_path: Path) -> Path:
+    """A copy of the ingested corpus to do with as one likes."""
+    return Path(shutil.copytree(ingested, tmp_path / "corpus"))
