@@ -28,8 +28,8 @@ setup: .venv/.done
 	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
 	@$(INSTALL) pip setuptools
 	@echo "setup: installing pdid, pinned by constraints.txt, with the extras demo and dev"
-	@# with setuptools pinned above, the build needs no environment of its own
-	@$(INSTALL) --no-build-isolation --editable '.[demo,dev]'
+	@# with setuptools pinned above, the build needs no environment of its own; it warns of every editable install
+	@PYTHONWARNINGS=ignore $(INSTALL) --no-build-isolation --editable '.[demo,dev]'
 	@# for the voice encoder in its wheel only: what its metadata asks for needs a compiler and is never imported
 	@$(INSTALL) --no-deps Resemblyzer
 	@touch $@

@@ -38,7 +38,8 @@ def scorer(test_data: Path) -> ModuleType:
     os.environ.setdefault("FFMPEG", str(ffmpeg_path()))
     path = test_data.resolve().parent / "tools" / "score_clips.py"
     spec = importlib.util.spec_from_file_location("score_clips", path)
-    assert spec and spec.loader, path
+    assert spec is not None, path
+    assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -29,7 +29,9 @@ RUNS = (  # name, options, whether the weights are to be had
 def run(command: list[str], models: str) -> tuple[float, float, str]:
     """Wall seconds, peak memory of the largest process so far in GiB, and standard output of a command that must succeed."""
     start = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | {"PDID_MODELS": models}, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, env=os.environ | {"PDID_MODELS": models}, check=True, stdout=subprocess.PIPE, text=True
+    )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     return time.perf_counter() - start, peak, done.stdout
 

@@ -205,16 +205,18 @@ class BandwidthMeter:
     def hz(self) -> float | None:
         """Highest frequency in Hz with sound in it, or None for silence or under 2048 samples.
 
-        That is the top of the last 100 Hz band of the long-term spectrum within 70 dB of the loudest, and
-        6 dB over the quietest: a codec's low-pass and a telephone's band both show so.
+        That is the top of the last 100 Hz band of the long-term spectrum within 70 dB of the loudest, and 6 dB
+        over the quietest where that is a recording's floor, 45 dB down or more: a codec's low-pass and a
+        telephone's band both show so. A resampler's leakage right above the band counts as sound (up to 15 %).
         """
         if self.power.max() < 1e-6:
             return None
         width = max(1, round(100 / (self.rate / self.SIZE)))
         bands = self.power[: len(self.power) // width * width].reshape(-1, width).mean(1)
         level = 10 * np.log10(bands + 1e-20)
-        floor = level.min() + 6.0 if level.max() > level.min() + 12.0 else level.min()  # even noise has no end
-        over = np.flatnonzero(level >= max(level.max() - 70.0, floor))
+        loudest, quietest = level.max(), level.min()
+        floor = quietest + 6.0 if quietest < loudest - 45.0 else quietest
+        over = np.flatnonzero(level >= max(loudest - 70.0, floor))
         top = int(over[-1]) + 1 if over.size else 0
         return min(top * width * self.rate / self.SIZE, self.rate / 2)
 

@@ -30,7 +30,9 @@ class Music(_Section):
 class Separate(_Section):
     """Taking the music away from under the speech (Demucs)."""
 
-    mode: Literal["auto", "always", "never"] = Field("auto", description="where: speech over music, everywhere, nowhere")
+    mode: Literal["auto", "always", "never"] = Field(
+        "auto", description="where: speech over music, everywhere, nowhere"
+    )
     model: str = Field("htdemucs", description="Demucs model name or folder")
     overlap: float = Field(0.25, ge=0, le=0.5, description="share of a 7.8 s piece that is cross-faded with the next")
     batch_size: int = Field(4, ge=1, le=64, description="pieces per forward pass (1 on a small GPU)")
@@ -53,7 +55,10 @@ class Diarize(_Section):
     )
     model: str = Field("diarization", description="pyannote pipeline: folder, name under $PDID_MODELS, or hub id")
     same_speaker: float = Field(
-        0.86, gt=0, lt=1, description="cosine similarity of two mean voices (6 s of each) from which they are one person"
+        0.86,
+        gt=0,
+        lt=1,
+        description="cosine similarity of two mean voices (6 s of each) from which they are one person",
     )
     min_speaker_s: float = Field(1.0, ge=0, description="seconds; a voice with less speech is not called a speaker")
     window_s: float = Field(600.0, ge=60, description="seconds of a long source that are diarized at a time")
@@ -66,7 +71,9 @@ class Segmentation(_Section):
     min_s: float = Field(3.0, ge=1, description="seconds; the shortest clip")
     max_s: float = Field(30.0, le=30, description="seconds; the longest clip")
     join_s: float = Field(
-        1.2, ge=0, description="seconds; pieces of one speaker across a shorter pause are joined (twice that for scraps)"
+        1.2,
+        ge=0,
+        description="seconds; pieces of one speaker across a shorter pause are joined (twice that for scraps)",
     )
     pad_s: float = Field(0.15, ge=0, le=1, description="seconds of quiet kept before and after the speech")
     min_pause_s: float = Field(0.12, ge=0.05, le=1, description="seconds; the shortest quiet that counts as a pause")

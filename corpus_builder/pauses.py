@@ -30,7 +30,8 @@ REACH = RATE // 2  # pauses are looked for up to half a second outside speech
 def frame_levels(audio: Samples) -> NDArray[np.float32]:
     """Levels in dBFS of 10 ms frames of mono 16 kHz sound: float32 (n // 160,)."""
     frames = audio[: len(audio) // HOP * HOP].reshape(-1, HOP)
-    return (10 * np.log10((frames**2).mean(1) + 1e-12)).astype(np.float32)
+    levels: NDArray[np.float32] = (10 * np.log10((frames**2).mean(1) + 1e-12)).astype(np.float32)
+    return levels
 
 
 def quiet_level(levels: NDArray[np.float32]) -> float:
@@ -55,7 +56,11 @@ def find_dips(track: Track, speech: Sequence[Span]) -> tuple[Span, ...]:
             around = np.lib.stride_tricks.sliding_window_view(np.pad(levels, 150, mode="edge"), 301)[::25]
             floor, loud = np.percentile(around, [5, 90], axis=1)
             limit = np.repeat(floor + DIP_SHARE * (loud - floor), 25)[: len(levels)]
-            dips += [Span(start + d.start, start + d.end) for d in runs(levels < limit, HOP, len(levels) * HOP) if len(d) >= 8 * HOP]
+            dips += [
+                Span(start + d.start, start + d.end)
+                for d in runs(levels < limit, HOP, len(levels) * HOP)
+                if len(d) >= 8 * HOP
+            ]
     return tuple(dips)
 
 

@@ -143,7 +143,13 @@ class _Sound:
 
 
 def process(
-    source: Source, path: Path, known: SourceResult | None, corpus: Path, scratch: Path, models: Models, tell: StageProgress
+    source: Source,
+    path: Path,
+    known: SourceResult | None,
+    corpus: Path,
+    scratch: Path,
+    models: Models,
+    tell: StageProgress,
 ) -> SourceResult:
     """Take one source through the stages that its stored result lacks; its clips are on disk afterwards.
 
@@ -292,7 +298,9 @@ def _segments(
             pieces = [_named_quiet(voice, piece) for piece in cut(findings, plan.settings.segment)]
     return [
         Segment(
-            segment_id=sha256(f"{source.source_id} {p.start} {p.end} {plan.hash['loudness']}".encode()).hexdigest()[:16],
+            segment_id=sha256(f"{source.source_id} {p.start} {p.end} {plan.hash['loudness']}".encode()).hexdigest()[
+                :16
+            ],
             source_id=source.source_id,
             speaker_id=f"{source.source_id}-{p.speaker}" if p.speaker else None,
             start=p.start,

@@ -57,7 +57,9 @@ def make_plan(settings: Settings, tell: Callable[[str], None]) -> Plan:
         "vad": f"silero-vad-{version('silero-vad')}",
         "separate": demucs.version if demucs else "none",
         "diarize": (
-            f"pyannote.audio {version('pyannote.audio')} {pyannote.version}" if pyannote else "embedded/resemblyzer-0.1.4"
+            f"pyannote.audio {version('pyannote.audio')} {pyannote.version}"
+            if pyannote
+            else "embedded/resemblyzer-0.1.4"
         ),
         "segment": "pydub",
         "loudness": f"pyloudnorm-{version('pyloudnorm')}",

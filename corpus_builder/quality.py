@@ -19,7 +19,7 @@ WINDOW = int(9.01 * RATE)  # what the network was trained on
 FULL_SCALE = 0.985
 BATCH = 4
 
-# raw network output → mean opinion score, from the lowest power (DNSMOS P.835, arXiv 2110.01763, and its published code)
+# raw network output → mean opinion score, lowest power first (DNSMOS P.835, arXiv 2110.01763, and its code)
 TO_MOS = {
     "sig": (0.0052439, 1.22083953, -0.08397278),
     "bak": (-0.39604546, 1.60915514, -0.13166888),
@@ -96,5 +96,3 @@ def judge(segment: Segment, keep: Keep) -> Reject | None:
     if segment.dnsmos_ovrl is not None and segment.dnsmos_ovrl < keep.min_dnsmos_ovrl:
         return Reject.LOW_QUALITY
     return None
-
-

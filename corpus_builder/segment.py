@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,9 @@ class _Grid:
         """Frames the spans touch, or with `whole` those they cover."""
         result = np.zeros(self.n, bool)
         for span in spans:
-            first, last = (-(-span.start // HOP), span.end // HOP) if whole else (span.start // HOP, -(-span.end // HOP))
+            first, last = (
+                (-(-span.start // HOP), span.end // HOP) if whole else (span.start // HOP, -(-span.end // HOP))
+            )
             result[first:last] = True
         return result
 
@@ -211,11 +214,13 @@ def _back_from_music(unwanted: NDArray[np.bool_], first: int, start: int) -> int
 
 def _longest_pause(group: list[int], units: Sequence[_Unit], settings: Segmentation) -> int | None:
     """Where to divide a group: the longest pause that leaves `min_s` on both sides, else the longest."""
-    pauses = [(units[b].start - units[a].end, k) for k, (a, b) in enumerate(zip(group, group[1:], strict=False), 1)]
+    pauses = [(units[b].start - units[a].end, k) for k, (a, b) in enumerate(pairwise(group), 1)]
     need = settings.min_s * 100
     first, last = units[group[0]].start, units[group[-1]].end
     good = [
-        (pause, k) for pause, k in pauses if units[group[k - 1]].end - first >= need and last - units[group[k]].start >= need
+        (pause, k)
+        for pause, k in pauses
+        if units[group[k - 1]].end - first >= need and last - units[group[k]].start >= need
     ]
     return max(good or pauses, default=(0, None))[1]
 
@@ -231,9 +236,9 @@ def _tile(clips: list[Piece], units: Sequence[_Unit], grid: _Grid, n_samples: in
         speaker[unit.start : unit.end] = unit.speaker
     for i, clip in enumerate(clips):
         code[clip.start // HOP : clip.end // HOP] = -1 - i
-    pieces = []
+    pieces: list[Piece] = []
     edges = np.concatenate([[0], np.flatnonzero(np.diff(code) | np.diff(speaker * (code >= 0))) + 1, [grid.n]])
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         start, end = int(a) * HOP, min(int(b) * HOP, n_samples)
         if end <= start:
             continue

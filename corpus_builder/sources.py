@@ -134,10 +134,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Media files by their ending; hidden ones, and the clips of a corpus, are passed over."""
     unreadable: list[Path] = []
     for here, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(str(error.filename)))):
-        if CATALOG in names:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        ours = ("clips", "runs", "media") if CATALOG in names else ()
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in ours]
         for name in names:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in MEDIA:
                 yield Path(here) / name

@@ -41,7 +41,8 @@ Vectors = NDArray[np.float32]
 def unit(x: Vectors) -> Vectors:
     """Rows of `x`, shape (…, d), at unit length."""
     length: Vectors = np.linalg.norm(x, axis=-1, keepdims=True)
-    return x / np.maximum(length, EPSILON)
+    result: Vectors = (x / np.maximum(length, EPSILON)).astype(np.float32)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,22 @@ class VoiceEncoder:
         self.net.eval()
         # whole batches to each thread: threads that share one recurrent step wait for each other at every frame
         self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        self.filters = melscale_fbanks(
-            N_FFT // 2 + 1, 0.0, RATE / 2, N_MELS, RATE, norm="slaney", mel_scale="slaney"
-        )
+        self.filters = melscale_fbanks(N_FFT // 2 + 1, 0.0, RATE / 2, N_MELS, RATE, norm="slaney", mel_scale="slaney")
         self.taper = torch.hann_window(N_FFT)
 
     def mels(self, audio: Samples) -> torch.Tensor:
         """Power mel bands (n_frames, 40) of mono 16 kHz sound (n,), 10 ms apart, no logarithm."""
         spectrum = torch.stft(
-            torch.from_numpy(audio), N_FFT, HOP, window=self.taper, center=True, pad_mode="constant", return_complex=True
+            torch.from_numpy(audio),
+            N_FFT,
+            HOP,
+            window=self.taper,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
         )
-        return (spectrum.abs() ** 2).T @ self.filters
+        power: torch.Tensor = (spectrum.abs() ** 2).T @ self.filters
+        return power
 
     def _vectors(self, windows: torch.Tensor) -> Vectors:
         """Embeddings (n, 256) of windows (n, 160, 40)."""
@@ -131,7 +137,7 @@ class VoiceEncoder:
                 mels = self.mels(audio * np.float32(10 ** (max(0.0, LEVEL_DBFS - level) / 20)))
                 band_power += mels.sum(0)
                 windows = mels.unfold(0, WINDOW, STRIDE).transpose(1, 2)[: max(1, (end - start) // (STRIDE * HOP))]
-                vectors += self.pool.map(self._vectors, windows.split(BATCH))
+                vectors += self.pool.map(self._vectors, torch.split(windows, BATCH))
                 centres.append(start + np.arange(len(windows), dtype=np.int64) * STRIDE * HOP)
                 done += end - start
                 progress(done / total)
@@ -148,5 +154,8 @@ class VoiceEncoder:
         """Whether next to no power lies above a telephone's band (60 dB under the rest, per band)."""
         centre_hz = (self.filters.argmax(0) * (RATE / 2) / (len(self.filters) - 1)).numpy()
         power = band_power.numpy() + 1e-20
-        above, below = power[centre_hz > NARROW_HZ + 400].mean(), power[(centre_hz > 300) & (centre_hz < NARROW_HZ)].mean()
+        above, below = (
+            power[centre_hz > NARROW_HZ + 400].mean(),
+            power[(centre_hz > 300) & (centre_hz < NARROW_HZ)].mean(),
+        )
         return bool(10 * np.log10(above / below) < -40)

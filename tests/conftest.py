@@ -130,7 +130,7 @@ def ingested(talk: Path, two_speakers: Path, test_data: Path, tmp_path_factory: 
     """A corpus of `talk`, `two_speakers` and the telephone conversation. Never change it: take `corpus`."""
     folder = tmp_path_factory.mktemp("ingested") / "corpus"
     media = [talk, two_speakers, test_data / "clips" / "conversation" / "sample.wav"]
-    process = start_pdid("ingest", *media, "--corpus", folder, *EMBEDDED, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    process = start_pdid("ingest", *media, "--corpus", folder, *EMBEDDED)
     _, err = process.communicate()
     assert process.returncode == 0, err
     return folder

@@ -1,4 +1,4 @@
-"""Bad and odd input: what can't be read fails by itself with a reason, what is odd goes through, the rest is committed."""
+"""Bad and odd input: what can't be read fails with a reason, what is odd goes through, the rest is committed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.media import (
     write_wav,
 )
 
-STRANGE = 'it\'s "بلندگو"\n$(x) [/b] 100%.wav'
+STRANGE = 'it\'s "بلندگو"\n$(x) [bold] 100%.wav'
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def test_96_khz_surround(mixed: Mixed, talk: Path) -> None:
     row = mixed.done("surround.wav")
     assert (row["sample_rate"], row["channels"]) == (96000, 6)
     assert row["duration_s"] == pytest.approx(len(sound_of(talk)) / RATE, abs=1e-3)
-    assert 7500 <= row["bandwidth_hz"] <= 8100
+    assert 7500 <= row["bandwidth_hz"] <= 9200, "8 kHz, and ffmpeg's leakage above it"
     assert mixed.kept_s("surround.wav") > 13
 
 
@@ -309,9 +309,9 @@ def test_wrong_usage_is_told_and_nothing_is_made(talk: Path, tmp_path: Path, pdi
     columns = tmp_path / "columns.csv"
     columns.write_text(f"file,accent\n{talk},Isfahani\n")
     for arguments, words in (
-        (["--sources", listed], "did you mean 'Isfahani'?"),
+        (["--sources", listed], "write 'Isfahani'"),
         (["--sources", columns], "the header has no column `source`"),
-        ([talk, "--accent", "Tehrni"], "did you mean"),
+        ([talk, "--accent", "Tehrni"], "write 'Tehrani'"),
         ([tmp_path / "papers"], "there is no media in the folder"),
         ([tmp_path / "folder.wav"], "there is no media in the folder"),
         ([tmp_path / "nowhere.wav"], "there is no file or folder"),
@@ -375,12 +375,8 @@ def test_a_disk_too_full_for_the_catalog_itself(talk: Path, small_disk: Path, pd
     before = rows(corpus)
     (corpus / "pdid.toml").write_text("[segment]\nmax_s = 10.0\n")
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
             pass
     full = pdid("ingest", talk, "--corpus", corpus, *EMBEDDED)
     assert full.code == 1, full.err

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from catalog.records import Status
 from corpus_builder.commands.options import corpus_option, json_option
 from corpus_builder.config import Settings, load_settings
-from corpus_builder.ingest import Need, Outcome, Task, ingest as run, survey
 from corpus_builder.plan import make_plan
-from corpus_builder.progress import Display
 from corpus_builder.sources import find_sources
 from corpus_builder.taxonomy import load_taxonomy
+
+if TYPE_CHECKING:
+    from corpus_builder.ingest import Outcome, Task
 
 EXAMPLES = """\b
 Examples:
@@ -72,10 +74,12 @@ def ingest(
     SOURCE is a media file or a folder, which is searched for media. Files stay where they are. What has been done
     before with the same settings is not done again; what failed is tried again.
     """
+    from corpus_builder.ingest import ingest as run  # the catalog; too slow for --help
+    from corpus_builder.ingest import survey
+    from corpus_builder.progress import Display
+
     settings = _with(load_settings(corpus), separate, diarizer)
-    requests = find_sources(
-        source, load_taxonomy(settings.taxonomy, corpus), sources_file=sources_file, accent=accent
-    )
+    requests = find_sources(source, load_taxonomy(settings.taxonomy, corpus), sources_file=sources_file, accent=accent)
     plan = make_plan(settings, lambda line: click.echo(line, err=True))
     if dry_run:
         _print_survey(survey(corpus, requests, plan), as_json)
@@ -103,9 +107,16 @@ def _with(settings: Settings, separate: str | None, diarizer: str | None) -> Set
 
 
 def _print_survey(tasks: list[Task], as_json: bool) -> None:
+    from corpus_builder.ingest import Need
+
     for task in tasks:
         if as_json:
-            line = {"source": task.request.uri, "need": task.need, "from_stage": task.from_stage, "bytes": task.size_bytes}
+            line = {
+                "source": task.request.uri,
+                "need": task.need,
+                "from_stage": task.from_stage,
+                "bytes": task.size_bytes,
+            }
             click.echo(json.dumps(line, ensure_ascii=False))
         elif task.need is not Need.NOTHING:
             redo = f", from {task.from_stage} on" if task.from_stage else ""
@@ -140,8 +151,9 @@ def _summarize(outcomes: list[Outcome], failed: list[Outcome], corpus: Path) -> 
         click.echo(f"nothing to do: all {old} sources are up to date in {corpus}", err=True)
         return
     click.echo(
-        f"{len(fresh)} sources done: {raw / 60:.1f} min in, {kept / 60:.1f} min kept in {sum(o.clips for o in fresh)} clips; "
-        f"{old} up to date, {len(failed)} failed. `pdid status --corpus {corpus}` shows the whole.",
+        f"{len(fresh)} sources done: {raw / 60:.1f} min in, {kept / 60:.1f} min kept in "
+        f"{sum(o.clips for o in fresh)} clips; {old} up to date, {len(failed)} failed. "
+        f"`pdid status --corpus {corpus}` shows the whole.",
         err=True,
     )
 
@@ -149,5 +161,3 @@ def _summarize(outcomes: list[Outcome], failed: list[Outcome], corpus: Path) -> 
 def printable(name: str) -> str:
     """A file's name on one line, with control characters shown as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-

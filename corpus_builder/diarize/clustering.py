@@ -103,7 +103,9 @@ def agglomerate(vectors: Vectors, mean: Vectors, same_speaker: float) -> list[ND
     names = fcluster(linkage(centred, "average", "cosine"), PURE, "distance") - 1
     groups = [np.flatnonzero(names == k) for k in range(names.max() + 1)]
     # average distances and sums per group are kept and updated, so that a join costs a row
-    cross = np.array([[float((centred[a].sum(0) @ centred[b].sum(0)) / (len(a) * len(b))) for b in groups] for a in groups])
+    cross = np.array(
+        [[float((centred[a].sum(0) @ centred[b].sum(0)) / (len(a) * len(b))) for b in groups] for a in groups]
+    )
     while len(groups) > 1:
         best: tuple[float, int, int] | None = None
         size = [len(g) * seconds for g in groups]
@@ -163,10 +165,10 @@ def music_shift(centred: Vectors, centroids: Vectors, over_music: Flags) -> Vect
         if not near.any():
             return zero
         share = weight * near
-        refined = (share[:, None] * (means - centroids[who])).sum(0) / share.sum()
+        refined: Vectors = ((share[:, None] * (means - centroids[who])).sum(0) / share.sum()).astype(np.float32)
         if explain(refined)[0] >= explain(best)[0]:
             break
-        best = refined.astype(np.float32)
+        best = refined
     return best
 
 

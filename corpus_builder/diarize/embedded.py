@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,7 @@ class Embedded:
         self.settings = settings
         self.encoder = VoiceEncoder(threads)
 
-    def __call__(
-        self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress
-    ) -> Diarization:
+    def __call__(self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress) -> Diarization:
         """Diarize `speech` in `track` (mono, 16 kHz); `music` says where music sounds under it."""
         if not speech:
             return Diarization((), voices={})
@@ -75,7 +74,8 @@ def window_share(flags: NDArray[np.bool_], centres: NDArray[np.int64]) -> NDArra
     half = WINDOW // 2
     first = np.clip(centres // HOP - half, 0, len(flags))
     last = np.clip(centres // HOP + half, 0, len(flags))
-    return ((total[last] - total[first]) / WINDOW).astype(np.float32)
+    share: NDArray[np.float32] = ((total[last] - total[first]) / WINDOW).astype(np.float32)
+    return share
 
 
 def frame_labels(embeddings: Embeddings, speakers: Speakers, n_frames: int) -> NDArray[np.int64]:
@@ -102,9 +102,9 @@ def move_changes(track: Track, labels: NDArray[np.int64], stretches: Sequence[Sp
         changes = np.flatnonzero(np.diff(inside)) + 1
         if not changes.size:
             continue
-        bounds = np.concatenate([[0], changes, [len(inside)]])
-        for k, at in enumerate(changes, start=1):
-            low, high = max(int(bounds[k - 1]) + 1, at - REACH), min(int(bounds[k + 1]) - 1, at + REACH)
+        bounds = [0, *map(int, changes), len(inside)]
+        for k, at in enumerate(map(int, changes), start=1):
+            low, high = max(bounds[k - 1] + 1, at - REACH), min(bounds[k + 1] - 1, at + REACH)
             if high <= low:
                 continue
             levels = frame_levels(track.read((first + low - 2) * HOP, (first + high + 3) * HOP))
@@ -139,12 +139,10 @@ def split_by_label(labels: NDArray[np.int64], span: Span) -> list[Span]:
     first, last = span.start // HOP, -(-span.end // HOP)
     cuts = (np.flatnonzero(np.diff(labels[first:last])) + 1 + first) * HOP
     edges = [span.start, *map(int, cuts), span.end]
-    return [Span(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Span(a, b) for a, b in pairwise(edges)]
 
 
-def doubt(
-    embeddings: Embeddings, speakers: Speakers, musical: NDArray[np.bool_], n_frames: int
-) -> NDArray[np.bool_]:
+def doubt(embeddings: Embeddings, speakers: Speakers, musical: NDArray[np.bool_], n_frames: int) -> NDArray[np.bool_]:
     """Frames (n_frames,) in which two speakers score alike: several talk at once, or a stranger.
 
     The margin is judged against its median, apart for speech over music, where it is smaller.
