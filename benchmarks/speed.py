@@ -27,7 +27,7 @@ RUNS = (  # name, options, whether the weights are to be had
 
 
 def run(command: list[str], models: str) -> tuple[float, float, str]:
-    """Wall seconds, peak memory of the largest process so far in GiB, and standard output of a command that must succeed."""
+    """Wall seconds, peak memory in GiB of the largest process so far, and output of a command that must succeed."""
     start = time.perf_counter()
     done = subprocess.run(
         command, env=os.environ | {"PDID_MODELS": models}, check=True, stdout=subprocess.PIPE, text=True

@@ -10,6 +10,7 @@ import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -133,20 +134,39 @@ def _frames(
 ) -> Iterator[av.AudioFrame]:
     """Frames of a stream; damaged packets are counted and skipped, as players do."""
     packets = container.demux(stream)
+    held: av.AudioFrame | None = None  # one back, to know the last
+    length: int | None = None
     while True:
         try:
             packet = next(packets)
         except StopIteration:
-            return
+            break
         except FFmpegError:  # the container ends in the middle of a packet: keep what came before
             decoder.lost_packets += 1
-            return
+            break
         try:
             for frame in packet.decode():
                 frame.pts = None  # time is the count of samples, never the container's stamps
-                yield frame
+                if held:
+                    yield held
+                held, length = frame, packet.duration
         except FFmpegError:
             decoder.lost_packets += 1
+    if held:
+        # MP4 tells the filling at the end only by the last packet's length, which the decoder ignores
+        n = held.samples
+        if "mp4" in container.format.name and length and stream.time_base:
+            n = round(length * stream.time_base * held.sample_rate)
+        yield _first_samples(held, n) if n < held.samples else held
+
+
+def _first_samples(frame: av.AudioFrame, n: int) -> av.AudioFrame:
+    """The first `n` samples of a frame as a frame."""
+    width = n if frame.format.is_planar else n * frame.layout.nb_channels
+    data: NDArray[Any] = np.ascontiguousarray(frame.to_ndarray()[:, :width])
+    short = av.AudioFrame.from_ndarray(data, frame.format.name, frame.layout.name)
+    short.sample_rate = frame.sample_rate
+    return short
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +196,14 @@ class Track:
 class BandwidthMeter:
     """Where a source's sound ends in frequency, measured at its own rate: a minute, then one second in seven."""
 
-    SIZE = 2048
     ALL_S = 60
     EVERY_S = 7
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.taper = np.hanning(self.SIZE)
-        self.power = np.zeros(self.SIZE // 2 + 1)
+        self.size = 1 << (rate // 12).bit_length()  # bins of 6 to 12 Hz
+        self.taper = np.kaiser(self.size, 12.0)  # leaks less than -85 dB beyond four bins
+        self.power = np.zeros(self.size // 2 + 1)
         self.seen = 0
         self.rest = np.zeros(0, np.float32)
 
@@ -196,14 +216,14 @@ class BandwidthMeter:
     def add(self, block: Samples) -> None:
         """Take in a mono block (n,) at the source's rate."""
         block = np.concatenate([self.rest, block])
-        whole = len(block) // self.SIZE * self.SIZE
+        whole = len(block) // self.size * self.size
         self.rest = block[whole:]
         if whole:
-            frames = block[:whole].reshape(-1, self.SIZE) * self.taper
+            frames = block[:whole].reshape(-1, self.size) * self.taper
             self.power += (np.abs(np.fft.rfft(frames)) ** 2).sum(0)
 
     def hz(self) -> float | None:
-        """Highest frequency in Hz with sound in it, or None for silence or under 2048 samples.
+        """Highest frequency in Hz with sound in it, or None for silence or less than a sixth of a second.
 
         That is the top of the last 100 Hz band of the long-term spectrum within 70 dB of the loudest, and 6 dB
         over the quietest where that is a recording's floor, 45 dB down or more: a codec's low-pass and a
@@ -211,14 +231,14 @@ class BandwidthMeter:
         """
         if self.power.max() < 1e-6:
             return None
-        width = max(1, round(100 / (self.rate / self.SIZE)))
+        width = max(1, round(100 / (self.rate / self.size)))
         bands = self.power[: len(self.power) // width * width].reshape(-1, width).mean(1)
         level = 10 * np.log10(bands + 1e-20)
         loudest, quietest = level.max(), level.min()
         floor = quietest + 6.0 if quietest < loudest - 45.0 else quietest
         over = np.flatnonzero(level >= max(loudest - 70.0, floor))
         top = int(over[-1]) + 1 if over.size else 0
-        return min(top * width * self.rate / self.SIZE, self.rate / 2)
+        return min(top * width * self.rate / self.size, self.rate / 2)
 
 
 def write_clip(path: Path, audio: Samples) -> None:

@@ -23,7 +23,7 @@ from catalog.records import RATE, Mark, Reject, Segment, Source, SourceResult, S
 from corpus_builder.audio import BandwidthMeter, Decoder, Track, probe, write_clip
 from corpus_builder.diarize.embedded import Embedded
 from corpus_builder.loudness import level
-from corpus_builder.music import MusicDetector, subtract
+from corpus_builder.music import MusicDetector, join_spans, subtract
 from corpus_builder.pauses import find_dips, find_pauses, frame_levels
 from corpus_builder.plan import STAGES, Plan
 from corpus_builder.previews import write_preview
@@ -39,6 +39,7 @@ StageProgress = Callable[[str, float], None]
 BY_KEEP_RULE = (Reject.CLIPPED, Reject.NOISY, Reject.LOW_QUALITY, Reject.QUIET)
 NO_SPEECH = (Reject.SILENCE, Reject.MUSIC, Reject.NOT_SPEECH)
 SILENT_DBFS = -50.0
+SOFT = round(0.3 * RATE)  # the ends of words that a speech detector may miss
 HOP = RATE // 100
 
 
@@ -244,9 +245,11 @@ def _to_separate(plan: Plan, marks: dict[str, list[Mark]], n_samples: int) -> li
         return []
     if plan.settings.separate.mode == "always":
         return [Span(0, n_samples)]
-    speech, music = _spans(marks, "speech"), _spans(marks, "music")
-    clear = subtract([Span(0, n_samples)], music)
-    return subtract(speech, clear)
+    # with the soft ends of words and the pauses that clips are joined across, or those would count as music
+    reach = round(plan.settings.segment.join_s * RATE)
+    padded = [Span(max(0, s.start - SOFT), min(s.end + SOFT, n_samples)) for s in _spans(marks, "speech")]
+    clear = subtract([Span(0, n_samples)], _spans(marks, "music"))
+    return subtract(join_spans(padded, 2 * reach), clear)
 
 
 def _audio_seconds(name: str, source: Source, marks: dict[str, list[Mark]], segments: Sequence[Segment]) -> float:

@@ -60,6 +60,7 @@ class Separator(Protocol):
 
     name: str
     rate: int  # Hz the model works at
+    stride: int  # samples at `rate` between its pieces, each of which costs the same
 
     def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """Stereo blocks (n, 2) at `rate` in; the voice's blocks (m, 2) out, same total length."""

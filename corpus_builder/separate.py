@@ -26,8 +26,8 @@ from corpus_builder.protocols import Progress, Separator
 GRID = 160
 """Samples at 16 kHz between instants that are whole samples at 44.1 kHz too (441 there): where regions begin."""
 
-CONTEXT = 2 * RATE
-"""What the network hears before and after a span, in samples at 16 kHz."""
+CONTEXT = RATE
+"""What the network hears, at least, before and after a span, in samples at 16 kHz."""
 
 FADE = 320
 """Cross-fade between the mix and the separated voice outside a span's edges: 20 ms, in samples at 16 kHz."""
@@ -190,14 +190,14 @@ def separate_spans(
 ) -> Track:
     """A copy of `track` in the file `out` with the voice alone inside `spans` (samples at 16 kHz, any order).
 
-    `path` is decoded once, in stereo at the separator's rate; every span is heard with two seconds around it,
-    and fades into the mix within 20 ms outside its edges. Positions agree with `track` to the sample.
+    `path` is decoded once, in stereo at the separator's rate; every span is heard with a second or more around
+    it (as much as fills whole pieces, which cost the same full or empty), and fades into the mix within 20 ms outside its edges. Positions agree with `track` to the sample.
     Returns `track` itself where there is nothing to separate. Raises MediaError as decoding does.
     """
     spans = _merged([span for span in spans if span.start < min(span.end, len(track))], 2 * FADE)
     if not spans:
         return track
-    regions = _merged([Span(max(0, (s.start - CONTEXT) // GRID * GRID), s.end + CONTEXT) for s in spans], 0)
+    regions = _merged([_region(span, separator) for span in _merged(spans, 2 * CONTEXT)], 0)
     shutil.copyfile(track.path, out)
     stretches = _Stretches(iter(Decoder(path, separator.rate, channels=2)))
     total, done = sum(min(r.end, len(track)) - r.start for r in regions), 0
@@ -213,6 +213,15 @@ def separate_spans(
                 progress(min(1.0, (done + at - region.start) / total))
             done += min(region.end, len(track)) - region.start
     return Track(out, len(track))
+
+
+def _region(span: Span, separator: Separator) -> Span:
+    """A span with the context it is separated in, as long as a whole number of the separator's strides."""
+    stride = separator.stride * RATE // separator.rate
+    need = len(span) + 2 * CONTEXT
+    spare = -(-need // stride) * stride - need
+    start = max(0, (span.start - CONTEXT - spare // 2) // GRID * GRID)
+    return Span(start, max(start + need + spare, span.end + CONTEXT))
 
 
 def _merged(spans: Sequence[Span], gap: int) -> list[Span]:

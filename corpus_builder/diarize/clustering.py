@@ -159,7 +159,7 @@ def music_shift(centred: Vectors, centroids: Vectors, over_music: Flags) -> Vect
         return cost, distance.argmin(1), nearest < STRANGER
 
     proposals = [zero, *(group - centroid for group in means for centroid in centroids)]
-    best = min(proposals, key=lambda shift: explain(shift)[0])
+    best: Vectors = min(proposals, key=lambda shift: explain(shift)[0])
     for _ in range(5):
         _, who, near = explain(best)
         if not near.any():
