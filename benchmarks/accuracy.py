@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,15 +46,11 @@ def scorer(test_data: Path) -> ModuleType:
     return module
 
 
-def settings_for(mode: str) -> Settings:
-    """Defaults, with the embedded engine and the given separation mode."""
-    return Settings.model_validate({"separate": {"mode": mode}, "diarize": {"engine": "embedded"}})
-
-
-def run_ingest(media: list[Path], corpus: Path, mode: str) -> None:
-    """Ingest media with the embedded engine; `auto` as on a machine without Demucs weights."""
-    os.environ["PDID_MODELS"] = ""
-    plan = make_plan(settings_for(mode), lambda line: None)
+def run_ingest(media: list[Path], corpus: Path, mode: str, engine: str = "embedded") -> None:
+    """Ingest media with default settings but these; `auto` as on a machine without Demucs weights."""
+    settings = Settings.model_validate({"separate": {"mode": mode}, "diarize": {"engine": engine}})
+    plan = make_plan(settings, lambda line: None)
+    plan = replace(plan, demucs=None)
     requests = find_sources([str(path) for path in media], load_taxonomy("persian"))
     for outcome in ingest(requests, corpus, plan, 1, lambda request, stage, share: None):
         assert outcome.error is None, outcome
@@ -82,14 +79,14 @@ def score_programmes(truths: list[Path], mode: str, tool: ModuleType) -> dict[st
         }
 
 
-def diarization_error(recording: Path, rttm: Path) -> float:
-    """Diarization error rate (collar 0.25 s, overlaps scored) of the embedded engine on one recording."""
+def diarization_error(recording: Path, rttm: Path, engine: str = "embedded") -> float:
+    """Diarization error rate (collar 0.25 s either side of a change, overlaps scored) on one recording."""
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
-        run_ingest([recording], corpus, "never")
+        run_ingest([recording], corpus, "never", engine)
         with open_catalog(corpus) as catalog:
             (source,) = catalog.sources()
             turns = [mark for mark in catalog.marks(source.source_id) if mark.kind == "turn"]

@@ -227,7 +227,8 @@ class BandwidthMeter:
 
         That is the top of the last 100 Hz band of the long-term spectrum within 70 dB of the loudest, and 6 dB
         over the quietest where that is a recording's floor, 45 dB down or more: a codec's low-pass and a
-        telephone's band both show so. A resampler's leakage right above the band counts as sound (up to 15 %).
+        telephone's band both show so. What is 20 dB under the bands below it is a filter's skirt (a resampler's
+        leakage reaches 20 % beyond the band), and no sound of its own.
         """
         if self.power.max() < 1e-6:
             return None
@@ -237,7 +238,8 @@ class BandwidthMeter:
         loudest, quietest = level.max(), level.min()
         floor = quietest + 6.0 if quietest < loudest - 45.0 else quietest
         over = np.flatnonzero(level >= max(loudest - 70.0, floor))
-        top = int(over[-1]) + 1 if over.size else 0
+        below = level[over[-1] // 2 : over[-1] * 4 // 5 + 1]
+        top = int(over[level[over] >= np.median(below) - 20.0][-1]) + 1
         return min(top * width * self.rate / self.size, self.rate / 2)
 
 

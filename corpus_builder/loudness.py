@@ -47,12 +47,14 @@ def level(audio: Samples, settings: Loudness) -> Levelled | None:
 
     Returns None for silence and for what would need more gain than `max_gain_db`.
     """
-    loudness = loudness_lufs(audio)
-    gain = settings.target_lufs - loudness
+    # measured at full scale: as recorded, the pauses of quiet speech could lie under the meter's gate of -70 LUFS
+    full = max(float(np.abs(audio).max(initial=0.0)), 1e-9)
+    loudness = loudness_lufs(audio / np.float32(full)) + 20 * np.log10(full)
+    gain = float(settings.target_lufs - loudness)
     if not np.isfinite(loudness) or gain > settings.max_gain_db:
         return None
     peak = true_peak_dbtp(audio)
     gain = min(gain, settings.peak_dbtp - MARGIN_DB - peak)
     return Levelled(
-        (audio * np.float32(10 ** (gain / 20))).astype(np.float32), float(gain), loudness + gain, peak + gain
+        (audio * np.float32(10 ** (gain / 20))).astype(np.float32), gain, float(loudness + gain), peak + gain
     )

@@ -197,7 +197,7 @@ def separate_spans(
     spans = _merged([span for span in spans if span.start < min(span.end, len(track))], 2 * FADE)
     if not spans:
         return track
-    regions = _merged([_region(span, separator) for span in _merged(spans, 2 * CONTEXT)], 0)
+    regions = _merged([region_of(span, separator) for span in _merged(spans, 2 * CONTEXT)], 0)
     shutil.copyfile(track.path, out)
     stretches = _Stretches(iter(Decoder(path, separator.rate, channels=2)))
     total, done = sum(min(r.end, len(track)) - r.start for r in regions), 0
@@ -215,7 +215,7 @@ def separate_spans(
     return Track(out, len(track))
 
 
-def _region(span: Span, separator: Separator) -> Span:
+def region_of(span: Span, separator: Separator) -> Span:
     """A span with the context it is separated in, as long as a whole number of the separator's strides."""
     stride = separator.stride * RATE // separator.rate
     need = len(span) + 2 * CONTEXT

@@ -12,7 +12,9 @@ from corpus_builder.audio import Track
 from corpus_builder.config import Vad
 from corpus_builder.protocols import Progress
 
-WINDOW = 300 * RATE  # five minutes at a time; a window is extended from the last pause in it
+WINDOW = 300 * RATE  # five minutes at a time
+CONTEXT = RATE  # heard again before the next window: the network needs a moment to know where it is
+FRAME = 512  # samples silero looks at in one step; windows keep to its grid
 
 
 def model_name() -> str:
@@ -40,14 +42,17 @@ class SpeechDetector:
             found = self._window(track, at, end)
             if end < n and found and end - found[-1].end < RATE and found[-1].start > at:
                 end = found.pop().start
+            if spans and found and found[0].start == spans[-1].end:  # speech that fills a window goes on
+                found[0] = Span(spans.pop().start, found[0].end)
             spans += found
             at = end
             progress(at / n)
         return tuple(spans)
 
     def _window(self, track: Track, start: int, end: int) -> list[Span]:
+        first = max(0, start - CONTEXT) // FRAME * FRAME
         found = get_speech_timestamps(
-            torch.from_numpy(track.read(start, end)),
+            torch.from_numpy(track.read(first, end)),
             self.model,
             threshold=self.settings.threshold,
             sampling_rate=RATE,
@@ -55,4 +60,5 @@ class SpeechDetector:
             min_silence_duration_ms=self.settings.min_silence_ms,
             speech_pad_ms=self.settings.pad_ms,
         )
-        return [Span(start + int(s["start"]), start + int(s["end"])) for s in found]
+        spans = [Span(max(start, first + int(s["start"])), first + int(s["end"])) for s in found]
+        return [span for span in spans if span.end > start]

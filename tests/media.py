@@ -95,7 +95,10 @@ def rows(corpus: Path) -> dict[str, dict[str, Any]]:
             result = catalog.result(source.source_id)
             assert result
             addresses = tuple(sorted(result.addresses, key=lambda a: a.uri))
-            stages = tuple(replace(stage, seconds=0.0, finished_at=_EPOCH) for stage in result.stages)
+            stages = tuple(
+                replace(stage, seconds=0.0, finished_at=_EPOCH)
+                for stage in sorted(result.stages, key=lambda s: s.stage)
+            )
             found[source.source_id] = asdict(replace(result, addresses=addresses, stages=stages))
         return found
 

@@ -209,7 +209,7 @@ def test_96_khz_surround(mixed: Mixed, talk: Path) -> None:
     row = mixed.done("surround.wav")
     assert (row["sample_rate"], row["channels"]) == (96000, 6)
     assert row["duration_s"] == pytest.approx(len(sound_of(talk)) / RATE, abs=1e-3)
-    assert 7500 <= row["bandwidth_hz"] <= 9200, "8 kHz, and ffmpeg's leakage above it"
+    assert 7500 <= row["bandwidth_hz"] <= 8700, "8 kHz, and a little of ffmpeg's leakage above it"
     assert mixed.kept_s("surround.wav") > 13
 
 

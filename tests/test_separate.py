@@ -18,7 +18,7 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Decoder, Samples, Track
 from corpus_builder.config import Separate
 from corpus_builder.models import Found, find_demucs
-from corpus_builder.separate import CONTEXT, FADE, Demucs, separate_spans
+from corpus_builder.separate import CONTEXT, FADE, Demucs, region_of, separate_spans
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,14 @@ def voice(separator: Demucs, blocks: Iterable[Samples]) -> Samples:
     return np.concatenate(list(separator(blocks)))
 
 
-def test_the_stream_equals_the_undivided_input(demucs: Demucs, programme: Path) -> None:
+@pytest.mark.parametrize("overlap", [Separate().overlap, 0.25])
+def test_the_stream_equals_the_undivided_input(models_dir: Path, programme: Path, overlap: float) -> None:
+    demucs = Demucs(Separate(model=str(models_dir / "demucs"), overlap=overlap))
     sound = np.concatenate([block for block, _ in zip(Decoder(programme, 44_100, 2), range(11), strict=False)])
     sound = sound[: 9 * 44_100 + 77]
     network = demucs.networks[0][0]
     with torch.no_grad():
-        whole = apply_model(network, torch.from_numpy(sound.T.copy())[None], shifts=0, overlap=0.25)
+        whole = apply_model(network, torch.from_numpy(sound.T.copy())[None], shifts=0, overlap=overlap)
     wanted = whole[0, network.sources.index("vocals")].numpy().T
     once = voice(demucs, np.array_split(sound, 13))
     assert difference_db(once, wanted) < -80
@@ -115,7 +117,7 @@ def test_nothing_in_nothing_out(demucs: Demucs) -> None:
 class Unchanged:
     """A separator that takes everything for voice: what comes back shows where it lands."""
 
-    name, rate = "unchanged", 44_100
+    name, rate, stride = "unchanged", 44_100, 7 * 44_100
 
     def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         yield from blocks
@@ -166,17 +168,20 @@ def test_the_voice_replaces_the_mix_inside_a_span_only(demucs: Demucs, programme
     np.testing.assert_array_equal(after[mask], before[mask])
     assert difference_db(after[span.start : span.end], before[span.start : span.end]) > -20
     # the same network on the same stretch, by apply_model and another resampler
-    first, last = ((at * 44_100) // RATE for at in (span.start - CONTEXT, span.end + CONTEXT))
-    heard = np.concatenate([block for block, _ in zip(Decoder(programme, 44_100, 2), range(13), strict=False)])[
+    region = region_of(span, demucs)
+    assert region.start <= span.start - CONTEXT
+    assert region.end >= span.end + CONTEXT
+    first, last = ((at * 44_100) // RATE for at in (region.start, region.end))
+    heard = np.concatenate([block for block, _ in zip(Decoder(programme, 44_100, 2), range(16), strict=False)])[
         first:last
     ]
     network = demucs.networks[0][0]
     with torch.no_grad():
-        whole = apply_model(network, torch.from_numpy(heard.T.copy())[None], shifts=0)[0, 3]
+        whole = apply_model(network, torch.from_numpy(heard.T.copy())[None], shifts=0, overlap=Separate().overlap)[0, 3]
     import torchaudio
 
     wanted = torchaudio.functional.resample(whole.sum(0) * 0.5**0.5, 44_100, RATE, lowpass_filter_width=64).numpy()
-    inside = wanted[CONTEXT : CONTEXT + len(span)]
+    inside = wanted[span.start - region.start : span.end - region.start]
     low = butter(6, 3500, fs=RATE, output="sos")
     assert difference_db(sosfiltfilt(low, after[span.start : span.end]), sosfiltfilt(low, inside)) < -40
 
