@@ -61,6 +61,7 @@ def decode(path: str) -> torch.Tensor:
 def main(paths: list[str]) -> None:
     """Run the chain over the files and print its figures."""
     models = Path(os.environ["PDID_MODELS"])
+    torch.set_num_threads(os.cpu_count() or 1)  # importing silero_vad has set it to one, which would flatter pdid
     with stage("load"):
         demucs = get_model("htdemucs", repo=models / "demucs")
         silero = load_silero_vad()

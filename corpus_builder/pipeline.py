@@ -83,7 +83,7 @@ class Models:
 
     @cached_property
     def dnsmos(self) -> Dnsmos:
-        return Dnsmos(self.threads)
+        return Dnsmos()
 
 
 @dataclass(slots=True)

@@ -14,6 +14,19 @@ from catalog.records import Status
 from corpus_builder.ingest import Outcome
 from corpus_builder.sources import SourceRequest
 
+# Where in the work on a source a stage begins and ends, roughly; what is measured is the whole.
+PART = {
+    "decode": (0.0, 0.05),
+    "music": (0.05, 0.15),
+    "vad": (0.15, 0.35),
+    "separate": (0.35, 0.4),
+    "diarize": (0.4, 0.7),
+    "segment": (0.7, 0.72),
+    "loudness": (0.72, 0.72),
+    "quality": (0.72, 1.0),
+    "commit": (1.0, 1.0),
+}
+
 
 class Display:
     """Progress on standard error: audio-hours per second, what is in work, and the time left."""
@@ -26,7 +39,7 @@ class Display:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", markup=False),  # files may be named [bold]
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -36,6 +49,7 @@ class Display:
         # weighed by size: the only thing known of a file before it is decoded
         self.weight = {r.uri: _size(r) for r in requests}
         self.task: TaskID = self.bar.add_task("0 h", total=sum(self.weight.values()), now="")
+        self.passed = 0.0  # weight of the sources that are done
 
     def __enter__(self) -> Display:
         self.bar.start()
@@ -48,12 +62,17 @@ class Display:
 
     def watch(self, request: SourceRequest, stage: str, share: float) -> None:
         """A source is in a stage, `share` of it done."""
-        self.bar.update(self.task, now=f"{stage} {share:.0%}  {request.path.name!r:.40}")
+        begin, end = PART.get(stage, (0.0, 0.0))
+        within = (begin + share * (end - begin)) * self.weight[request.uri]
+        self.bar.update(
+            self.task, completed=self.passed + within, now=f"{stage} {share:.0%}  {request.path.name!r:.40}"
+        )
 
     def finished(self, outcome: Outcome) -> None:
         """A source's outcome is committed."""
         self.done += 1
-        self.bar.advance(self.task, self.weight[outcome.request.uri])
+        self.passed += self.weight[outcome.request.uri]
+        self.bar.update(self.task, completed=self.passed)
         if not outcome.fresh:
             return
         self.audio_s += outcome.source_s

@@ -18,6 +18,7 @@ from corpus_builder.config import Keep
 WINDOW = int(9.01 * RATE)  # what the network was trained on
 FULL_SCALE = 0.985
 BATCH = 4
+THREADS = 2  # however many there are: with another number the scores' seventh digit changes
 
 # raw network output → mean opinion score, lowest power first (DNSMOS P.835, arXiv 2110.01763, and its code)
 TO_MOS = {
@@ -43,14 +44,14 @@ class Dnsmos:
     last flush with the end, for about a fifth of the cost. Raises PdidError without the wheel.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         spec = importlib.util.find_spec("speechmos")  # found, not imported: its import needs librosa
         folders = spec.submodule_search_locations if spec else None
         path = Path(folders[0]) / "dnsmos_models" / "sig_bak_ovr.onnx" if folders else None
         if path is None or not path.is_file():
             raise PdidError("DNSMOS is missing: expected the speechmos wheel; install it with `pip install speechmos`")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = THREADS
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, audio: Samples) -> Mos:

@@ -66,6 +66,7 @@ class _Grid:
 
     def __init__(self, f: Findings) -> None:
         self.n = -(-f.n_samples // HOP)
+        self.n_samples = f.n_samples
         self.names = sorted({t.speaker for t in f.turns})
         self.speech, self.pause = self.flags(f.speech), self.flags(f.pauses, whole=True)
         self.dip = self.flags(f.dips, whole=True)
@@ -93,15 +94,18 @@ def cut(findings: Findings, settings: Segmentation) -> list[Piece]:
     (`findings.pauses`), with up to `pad_s` of the pause on either side.
     """
     grid = _Grid(findings)
-    units = _units(grid)
+    units = _units(grid, round(settings.max_s * 100))
     clips: list[Piece] = []
     for group in _groups(units, grid, settings):
         clips += _clips(group, units, grid, settings)
-    return _tile(clips, units, grid, findings.n_samples)
+    return _tile(clips, units, grid, settings)
 
 
-def _units(grid: _Grid) -> list[_Unit]:
-    """Stretches of speech between pauses, each with its speaker or the reason it is dropped."""
+def _units(grid: _Grid, longest: int) -> list[_Unit]:
+    """Stretches of speech between pauses, each with its speaker or the reason it is dropped.
+
+    One of more than `longest` frames is cut at its dips, since no pause is there to cut at.
+    """
     sounding = grid.speech.copy()
     for span in runs(~grid.pause, 1, grid.n):  # speech reaches to the pauses around it
         if not grid.speech[span.start : span.end].any():
@@ -116,7 +120,10 @@ def _units(grid: _Grid) -> list[_Unit]:
         if spoken < SPOKEN_SHARE:
             continue
         unit = _judge(grid, span.start, span.end)
-        if unit.reject in (None, Reject.MUSIC_UNSEPARATED):
+        if unit.reject is None and unit.end - unit.start > longest:
+            parts = runs(~grid.dip[span.start : span.end], 1, len(span))
+            units += [_Unit(span.start + p.start, span.start + p.end, unit.speaker, None) for p in parts]
+        elif unit.reject in (None, Reject.MUSIC_UNSEPARATED):
             units.append(unit)
         else:
             units += _salvage(grid, span)
@@ -194,8 +201,8 @@ def _clips(group: list[int], units: Sequence[_Unit], grid: _Grid, settings: Segm
     # at most half of the pause is ours: the other half is the neighbour's
     first = start - min(pad, (start - before) // 2)
     last = min(end + min(pad, (after - end) // 2), grid.n)
-    first = _back_from_music(grid.unwanted, first, start)
-    length = (last - first) / 100
+    first, last = _out_of_music(grid.unwanted, first, start, end, last)
+    length = (min(last * HOP, grid.n_samples) - first * HOP) / RATE  # the last frame may not be whole
     if length < settings.min_s:
         return []
     if length <= settings.max_s:
@@ -206,10 +213,10 @@ def _clips(group: list[int], units: Sequence[_Unit], grid: _Grid, settings: Segm
     return _clips(group[:best], units, grid, settings) + _clips(group[best:], units, grid, settings)
 
 
-def _back_from_music(unwanted: NDArray[np.bool_], first: int, start: int) -> int:
-    """Move a clip's start out of music that ends in the pause before it."""
-    hit = np.flatnonzero(unwanted[first:start])
-    return first + int(hit[-1]) + 1 if hit.size else first
+def _out_of_music(unwanted: NDArray[np.bool_], first: int, start: int, end: int, last: int) -> tuple[int, int]:
+    """Move a clip's edges out of music that ends in the pause before its speech, or begins in the one after."""
+    before, after = np.flatnonzero(unwanted[first:start]), np.flatnonzero(unwanted[end:last])
+    return first + int(before[-1]) + 1 if before.size else first, end + int(after[0]) if after.size else last
 
 
 def _longest_pause(group: list[int], units: Sequence[_Unit], settings: Segmentation) -> int | None:
@@ -225,13 +232,13 @@ def _longest_pause(group: list[int], units: Sequence[_Unit], settings: Segmentat
     return max(good or pauses, default=(0, None))[1]
 
 
-def _tile(clips: list[Piece], units: Sequence[_Unit], grid: _Grid, n_samples: int) -> list[Piece]:
+def _tile(clips: list[Piece], units: Sequence[_Unit], grid: _Grid, settings: Segmentation) -> list[Piece]:
     """The clips and, for every frame outside them, a rejected piece with its reason."""
     reasons = [Reject.SILENCE, Reject.MUSIC, Reject.TOO_SHORT, Reject.NO_PAUSE, *Reject]
     code = np.where(grid.music, reasons.index(Reject.MUSIC), reasons.index(Reject.SILENCE))
     speaker = np.full(grid.n, -1, np.int64)
     for unit in units:
-        long = (unit.end - unit.start) / 100 > 30
+        long = (unit.end - unit.start) / 100 > settings.max_s
         code[unit.start : unit.end] = reasons.index(unit.reject or (Reject.NO_PAUSE if long else Reject.TOO_SHORT))
         speaker[unit.start : unit.end] = unit.speaker
     for i, clip in enumerate(clips):
@@ -239,13 +246,13 @@ def _tile(clips: list[Piece], units: Sequence[_Unit], grid: _Grid, n_samples: in
     pieces: list[Piece] = []
     edges = np.concatenate([[0], np.flatnonzero(np.diff(code) | np.diff(speaker * (code >= 0))) + 1, [grid.n]])
     for a, b in pairwise(edges):
-        start, end = int(a) * HOP, min(int(b) * HOP, n_samples)
+        start, end = int(a) * HOP, min(int(b) * HOP, grid.n_samples)
         if end <= start:
             continue
         if code[a] < 0:
             clip = clips[-1 - int(code[a])]
             if not pieces or pieces[-1] != clip:
-                pieces.append(Piece(clip.start, min(clip.end, n_samples), clip.speaker))
+                pieces.append(Piece(clip.start, min(clip.end, grid.n_samples), clip.speaker))
         else:
             name = grid.names[speaker[a]] if speaker[a] >= 0 else None
             pieces.append(Piece(start, end, name, reasons[int(code[a])]))

@@ -191,7 +191,8 @@ def separate_spans(
     """A copy of `track` in the file `out` with the voice alone inside `spans` (samples at 16 kHz, any order).
 
     `path` is decoded once, in stereo at the separator's rate; every span is heard with a second or more around
-    it (as much as fills whole pieces, which cost the same full or empty), and fades into the mix within 20 ms outside its edges. Positions agree with `track` to the sample.
+    it (as much as fills whole pieces, which cost the same full or empty), and fades into the mix within 20 ms
+    outside its edges. Positions agree with `track` to the sample.
     Returns `track` itself where there is nothing to separate. Raises MediaError as decoding does.
     """
     spans = _merged([span for span in spans if span.start < min(span.end, len(track))], 2 * FADE)

@@ -17,9 +17,9 @@ _UNSEEN = "\u200c\u200e\u200f\ufeff"
 _VOWELS = "".join(map(chr, range(0x064B, 0x0653)))
 _LETTERS = str.maketrans({"ي": "ی", "ك": "ک"} | dict.fromkeys(_UNSEEN + _VOWELS))
 
-# How many edits of a label of this many letters still look like a slip. A shorter label is near to too
-# much: two edits make Dari of Lori, Saudi of Yazdi and Urdu of Kurdi.
-_EDITS = ((6, 2), (4, 1), (0, 0))
+# How many edits of a label of this many letters still look like a slip: two letters swapped are two. A label
+# of three letters is near to everything; real accents near one of ours stand under `other` in its file.
+_EDITS = ((4, 2), (0, 0))
 
 
 class Accent(BaseModel):
@@ -79,8 +79,8 @@ class Taxonomy:
         """The name of the accent that a label means; a label outside the taxonomy as it is written.
 
         Letter case, spaces, half-spaces, vowel marks and Arabic forms of Persian letters don't matter. Raises
-        UsageError for an empty label, and for one that looks like a slip of a known name: one edit
-        from it (two from six letters on), an edit being a letter more, less or other.
+        UsageError for an empty label, and for one that looks like a slip of a known name: within two
+        edits of it, an edit being a letter more, less or other; shorter ones than four letters must be exact.
         """
         key = fold(label)
         if not key:

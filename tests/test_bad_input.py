@@ -375,9 +375,8 @@ def test_a_disk_too_full_for_the_catalog_itself(talk: Path, small_disk: Path, pd
     before = rows(corpus)
     (corpus / "pdid.toml").write_text("[segment]\nmax_s = 10.0\n")
     ballast = small_disk / "ballast"
-    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        file.writelines(bytes(4096) for _ in range(4096))
     full = pdid("ingest", talk, "--corpus", corpus, *EMBEDDED)
     assert full.code == 1, full.err
     assert "Traceback" not in full.err

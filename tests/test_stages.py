@@ -318,7 +318,7 @@ SPEECHMOS = {
 
 @pytest.fixture(scope="module")
 def dnsmos() -> Dnsmos:
-    return Dnsmos(threads=1)
+    return Dnsmos()
 
 
 @pytest.mark.parametrize("name", SPEECHMOS)
@@ -394,3 +394,37 @@ def test_the_keep_rule() -> None:
     assert judge(segment(**good | {"snr_db": 9.9}), rule) is Reject.NOISY
     assert judge(segment(**good | {"dnsmos_ovrl": 2.4}), rule) is Reject.LOW_QUALITY
     assert judge(segment(), rule) is None, "what was not measured is no reason"
+
+
+def spans_of(*seconds: tuple[float, float]) -> list[Span]:
+    return [Span(round(a * RATE), round(b * RATE)) for a, b in seconds]
+
+
+def one_speaker(n_samples: int, speech: list[Span], **found: list[Span]) -> list[Piece]:
+    """Cut speech of one speaker, with the given pauses, dips or unwanted music."""
+    turns = [Turn(s.start, s.end, "S1") for s in speech]
+    rest = {"pauses": [], "dips": []} | found
+    return cut(Findings(n_samples=n_samples, speech=speech, turns=turns, **rest), Segmentation())
+
+
+def test_speech_to_the_last_sample_is_not_a_clip_under_three_seconds() -> None:
+    for n_samples in (47_950, 48_000, 48_050):
+        pieces = one_speaker(n_samples, [Span(0, n_samples)])
+        assert [(p.start, p.end) for p in pieces] == [(0, n_samples)]
+        assert (pieces[0].reject is None) == (n_samples >= 48_000)
+
+
+def test_speech_without_a_pause_is_cut_at_a_dip() -> None:
+    long = spans_of((0, 40))
+    assert {p.reject for p in one_speaker(40 * RATE, long)} == {Reject.NO_PAUSE}
+    clips = [p for p in one_speaker(40 * RATE, long, dips=spans_of((20.0, 20.1))) if p.reject is None]
+    assert [(p.start / RATE, p.end / RATE) for p in clips] == [(0, 20.05), (20.05, 40)]
+
+
+def test_a_clip_ends_before_unwanted_music_begins() -> None:
+    pieces = one_speaker(
+        10 * RATE, spans_of((1, 6)), pauses=spans_of((0, 1), (6, 10)), unwanted_music=spans_of((6.05, 10))
+    )
+    (clip,) = [p for p in pieces if p.reject is None]
+    assert clip.start / RATE == pytest.approx(0.85)
+    assert clip.end / RATE == pytest.approx(6.05)

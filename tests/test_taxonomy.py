@@ -61,6 +61,8 @@ def test_other_labels_are_kept_as_they_are(label: str) -> None:
     ("label", "suggestion"),
     [
         ("Yazdy", "Yazdi"),
+        ("Yzadi", "Yazdi"),
+        ("Kudrish", "Kurdish"),
         ("Shirazy", "Shirazi"),
         ("Isfahanni", "Isfahani"),
         ("Isfhany", "Isfahani"),
