@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catalog.errors import UsageError
 from catalog.records import Status
 from corpus_builder.commands.options import corpus_option, json_option
 from corpus_builder.config import Settings, load_settings
@@ -54,6 +55,13 @@ A sources file is CSV with a header; only `source` must be there:
     help="Who finds the speakers; auto takes pyannote where its weights are at hand.  [default: auto, or pdid.toml's]",
 )
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Sources worked on at a time.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: on this machine; ray, on many, is not in this version yet.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
 @click.pass_context
@@ -66,6 +74,7 @@ def ingest(
     separate: str | None,
     diarizer: str | None,
     jobs: int,
+    executor: str,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -78,6 +87,8 @@ def ingest(
     from corpus_builder.ingest import survey
     from corpus_builder.progress import Display
 
+    if executor == "ray":
+        raise UsageError("--executor ray is not in this version yet: use --jobs N to work on several sources at a time")
     settings = _with(load_settings(corpus), separate, diarizer)
     requests = find_sources(source, load_taxonomy(settings.taxonomy, corpus), sources_file=sources_file, accent=accent)
     plan = make_plan(settings, lambda line: click.echo(line, err=True))
