@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Decoder, Track
 from corpus_builder.config import Diarize
 from corpus_builder.diarize import pyannote
-from corpus_builder.diarize.pyannote import Pyannote, assemble, fit_clustering, link, windows
+from corpus_builder.diarize.pyannote import Pyannote, assemble, enum_member, fit_clustering, link, windows
 from corpus_builder.models import find_pyannote
 
 
@@ -218,3 +220,17 @@ def test_weights_with_code_in_them_are_refused_and_damaged_ones_named(models_dir
     (folder / "config.yaml").write_text("pipeline: {name: pyannote.audio.pipelines.VoiceActivityDetection}")
     with pytest.raises(PdidError, match="expected pyannote's SpeakerDiarization"):
         find_pyannote(str(folder))
+
+
+class Colour(Enum):
+    """An enumeration, as the published files hold them."""
+
+    RED = 1
+
+
+def test_a_file_may_name_the_members_of_an_enumeration_and_nothing_else() -> None:
+    # as Python 3.11.0 to 3.11.3 pickled them
+    assert enum_member(Colour, "RED") is Colour.RED
+    for kind, name in ((Colour, "__class__"), (Colour, "mro"), (os, "system"), ("text", "format")):
+        with pytest.raises(pickle.UnpicklingError):
+            enum_member(kind, name)

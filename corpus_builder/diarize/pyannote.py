@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import warnings
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -133,7 +135,9 @@ def load_pipeline(found: Found, step: float) -> Any:
         params |= {part: {"checkpoint": str(folder)} for part, folder in pyannote_parts(found.folder).items()}
         params |= {"segmentation_step": step, "segmentation_batch_size": SEGMENTATION_BATCH}
         try:
-            allowed = [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]
+            # Python 3.11.0 to 3.11.3 pickled an enumeration's member as a getattr; ours gives members and no more
+            members = [(enum_member, f"{module}.getattr") for module in ("builtins", "__builtin__")]
+            allowed = [Specifications, Problem, Resolution, torch.torch_version.TorchVersion, *members]
             with safe_unpickling(str(found.folder), allowed):
                 pipeline = Pipeline.from_pretrained(config)
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, EOFError) as error:
@@ -153,6 +157,16 @@ def load_pipeline(found: Found, step: float) -> Any:
             pipeline, file, segmentations, exclude_overlap
         )
     return pipeline
+
+
+def enum_member(kind: object, name: str) -> Enum:
+    """The member of an enumeration by name: the only `getattr` that a weights file may ask for.
+
+    Raises pickle.UnpicklingError for anything else.
+    """
+    if isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__:
+        return kind[name]
+    raise pickle.UnpicklingError(f"builtins.getattr of {kind!r}")
 
 
 def fit_clustering(params: dict[str, Any], ratio: float) -> dict[str, Any]:
