@@ -17,10 +17,11 @@ import numpy as np
 import soundfile
 
 from benchmarks.accuracy import diarization_error
+from catalog.hub import Found
 from catalog.records import RATE, Span
 from corpus_builder.audio import Decoder, Samples, Track
 from corpus_builder.config import Separate
-from corpus_builder.models import Found, find_demucs, find_pyannote
+from corpus_builder.models import find_demucs, find_pyannote
 from corpus_builder.separate import Demucs, separate_spans
 
 STAND_IN = "00000000"  # the signature that the random Demucs folder carries instead of a published one

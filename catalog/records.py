@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 RATE = 16_000
 """Samples per second of every time in the catalog, and of every clip."""
@@ -94,6 +95,7 @@ class Source:
     status: Status = Status.PENDING
     error: str | None = None
     extra: dict[str, str] = field(default_factory=dict)  # further columns of the sources file, as they are
+    accent_raw: str | None = None  # the accent's label as it was written; `accent` is its name in the taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +173,122 @@ class SplitMember:
 
     segment_id: str
     split: str  # train, dev or test
+
+
+class Scope(StrEnum):
+    """What a label is about; the more specific holds."""
+
+    SOURCE = "source"  # all of the recording
+    SPEAKER = "speaker"  # whoever speaks in the stretch, wherever that speaker is heard in the recording
+    SEGMENT = "segment"  # the stretch
+
+
+class LabelOrigin(StrEnum):
+    """Who says so; of labels of one scope the first holds."""
+
+    ANNOTATOR = "annotator"
+    SPEAKER = "speaker metadata"
+    SOURCE = "source metadata"
+    CLASSIFIER = "classifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What somebody says of an accent, anchored to the recording's time so that it outlives a segmentation.
+
+    A source's label from its metadata is no such row: it lies in the source (`accent`, `accent_raw`).
+    """
+
+    source_id: str
+    scope: Scope
+    start: int | None  # None for all of the recording
+    end: int | None
+    raw: str  # as written
+    accent: str  # its name in the taxonomy, or as written
+    origin: LabelOrigin
+    author: str  # the annotator's name, the classifier's with its version, or the file's
+    created_at: datetime
+    confidence: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What is said in a stretch of a recording, verbatim, and where that text comes from."""
+
+    source_id: str
+    start: int
+    end: int
+    text: str  # verbatim; empty where nothing is said
+    origin: str  # human, imported, subtitle or model:NAME
+    created_at: datetime
+    language: str | None = None
+    model: str | None = None  # name and version; the file's name for imported text
+    confidence: float | None = None  # 0 to 1
+    flags: tuple[str, ...] = ()  # loop, language
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A half-open stretch of a recording, in samples at 16 kHz."""
+
+    source_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """That the speakers of two stretches are, or are not, one person: somebody's word, above any measurement."""
+
+    same: bool
+    a: Stretch
+    b: Stretch
+    author: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Two kept segments with the same sound in them; segment_a < segment_b."""
+
+    segment_a: str
+    segment_b: str
+    overlap_s: float
+    score: float  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A written export: what was asked for, and how many clips of each source are in it."""
+
+    export_id: str
+    format: str
+    path: str
+    settings: dict[str, Any]
+    created_at: datetime
+    clips: dict[str, int]  # by source id
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell of a benchmark: an arm with a seed, its full settings and its results."""
+
+    run_id: str
+    experiment_id: str
+    arm: str
+    seed: int
+    model: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a run heard in a clip. `segment_id` is the clip's content hash where it comes from a data set."""
+
+    run_id: str
+    segment_id: str
+    reference: str
+    hypothesis: str
+    errors: int  # words substituted, left out or added

@@ -17,12 +17,13 @@ from catalog.records import Address, Mark, Reject, Segment, Source, SpeakerVoice
 INSERT_SOURCE = """
 INSERT INTO base.source (
     source_id, uri, sha256, title, accent, speaker, language, licence, channel, uploaded_at, n_samples,
-    sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra
+    sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra, accent_raw
 ) SELECT
     unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]),
     unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::TIMESTAMP[]),
     unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::INTEGER[]), unnest(?::VARCHAR[]), unnest(?::DOUBLE[]),
-    unnest(?::INTEGER[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::JSON[])::MAP(VARCHAR, VARCHAR)
+    unnest(?::INTEGER[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::JSON[])::MAP(VARCHAR, VARCHAR),
+    unnest(?::VARCHAR[])
 """
 INSERT_ADDRESS = """
 INSERT OR REPLACE INTO base.address (uri, source_id, size_bytes, mtime_ns)
@@ -57,13 +58,18 @@ INSERT INTO base.segment (
 UPDATE_LABELS = """
 UPDATE base.source SET
     accent = new.accent, speaker = new.speaker, language = new.language, licence = new.licence, title = new.title,
-    channel = new.channel, uploaded_at = new.uploaded_at, extra = new.extra
+    channel = new.channel, uploaded_at = new.uploaded_at, extra = new.extra, accent_raw = new.accent_raw,
+    accent_at = CASE
+        WHEN source.accent IS NOT DISTINCT FROM new.accent AND source.accent_raw IS NOT DISTINCT FROM new.accent_raw
+        THEN source.accent_at
+        WHEN new.accent IS NOT NULL THEN ?::TIMESTAMP
+    END
 FROM (
     SELECT
         unnest(?::VARCHAR[]) AS source_id, unnest(?::VARCHAR[]) AS accent, unnest(?::VARCHAR[]) AS speaker,
         unnest(?::VARCHAR[]) AS language, unnest(?::VARCHAR[]) AS licence, unnest(?::VARCHAR[]) AS title,
         unnest(?::VARCHAR[]) AS channel, unnest(?::TIMESTAMP[]) AS uploaded_at,
-        unnest(?::JSON[])::MAP(VARCHAR, VARCHAR) AS extra
+        unnest(?::JSON[])::MAP(VARCHAR, VARCHAR) AS extra, unnest(?::VARCHAR[]) AS accent_raw
 ) AS new
 WHERE source.source_id = new.source_id
 """
@@ -73,11 +79,16 @@ SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])
 """
 
 
-def insert(connection: duckdb.DuckDBPyConnection, statement: str, rows: Iterable[Sequence[object]]) -> None:
-    """Run one of the statements above with many rows at once; nothing happens for none."""
+def insert(
+    connection: duckdb.DuckDBPyConnection, statement: str, rows: Iterable[Sequence[object]], *first: object
+) -> None:
+    """Run one of the statements above with many rows at once; nothing happens for none.
+
+    `first` are single values for the placeholders before the columns'.
+    """
     columns = [[plain(value) for value in column] for column in zip(*rows, strict=True)]
     if columns:
-        connection.execute(statement, columns)
+        connection.execute(statement, [*map(plain, first), *columns])
 
 
 def plain(value: Any) -> Any:
@@ -91,7 +102,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, tuple):
-        return [float(number) for number in value]
+        return [part if isinstance(part, str) else float(part) for part in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -104,13 +115,14 @@ def source_row(source: Source) -> tuple[object, ...]:
         source.source_id, source.uri, source.sha256, source.title, source.accent, source.speaker, source.language,
         source.licence, source.channel, source.uploaded_at, source.n_samples, source.sample_rate, source.channels,
         source.codec, source.bandwidth_hz, source.lost_packets, source.status, source.error, source.extra,
+        source.accent_raw,
     )  # fmt: skip
 
 
 def label_row(source: Source) -> tuple[object, ...]:
     return (
         source.source_id, source.accent, source.speaker, source.language, source.licence, source.title,
-        source.channel, source.uploaded_at, source.extra,
+        source.channel, source.uploaded_at, source.extra, source.accent_raw,
     )  # fmt: skip
 
 
@@ -144,7 +156,7 @@ def segment_row(segment: Segment) -> tuple[object, ...]:
 
 SELECT_SOURCE = """
 SELECT source_id, uri, sha256, title, accent, speaker, language, licence, channel, uploaded_at, n_samples,
-    sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra
+    sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra, accent_raw
 FROM base.source
 WHERE ?::VARCHAR[] IS NULL OR source_id IN (SELECT unnest(?::VARCHAR[]))
 ORDER BY uri, source_id
@@ -175,20 +187,33 @@ WHERE source_id = ?
 ORDER BY start_sample, end_sample, segment_id
 """
 SELECT_KEPT = """
-SELECT segment_id, source_id, speaker_id, source.accent, source.language, start_sample, end_sample, path
-FROM base.segment JOIN base.source USING (source_id)
+SELECT
+    segment_id, segment.source_id, coalesce(link.speaker_id, segment.speaker_id) AS speaker_id, resolved.accent,
+    source.language, start_sample, end_sample, path, source.speaker, source.channel
+FROM base.segment
+JOIN base.source USING (source_id)
+LEFT JOIN base.resolved USING (segment_id)
+LEFT JOIN base.link ON link.local_id = segment.speaker_id
 WHERE kept
-ORDER BY source_id, start_sample, segment_id
+ORDER BY segment.source_id, start_sample, segment_id
 """
 
 
 def to_source(row: Sequence[Any]) -> Source:
-    values = [*row[:9], _utc(row[9]), *row[10:16], Status(row[16]), row[17], dict(row[18])]
+    values = [
+        *row[:9],
+        moment(row[9]) if row[9] else None,
+        *row[10:16],
+        Status(row[16]),
+        row[17],
+        dict(row[18]),
+        row[19],
+    ]
     return Source(*values)
 
 
 def to_stage(row: Sequence[Any]) -> Stage:
-    values = [*row[:6], _utc(row[6])]
+    values = [*row[:6], moment(row[6])]
     return Stage(*values)
 
 
@@ -201,5 +226,6 @@ def to_segment(row: Sequence[Any]) -> Segment:
     return Segment(*values)
 
 
-def _utc(value: datetime | None) -> datetime | None:
-    return None if value is None else value.replace(tzinfo=UTC)
+def moment(value: datetime) -> datetime:
+    """A moment of the catalog, which are UTC without a zone, as an aware one."""
+    return value.replace(tzinfo=UTC)

@@ -25,6 +25,7 @@ from catalog import rows
 from catalog.connection import WAIT_S, connect, first_line
 from catalog.errors import PdidError, UsageError
 from catalog.records import Address, Mark, Segment, Source, SourceResult, SpeakerVoice, SplitMember, Stage
+from catalog.resolve import resolve
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Clip:
     start: int
     end: int
     path: str  # relative to the corpus folder
+    speaker_label: str | None = None  # from the sources file: who speaks in the recording
+    channel: str | None = None  # who published it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Catalog:
     """Reads and writes records. Get one from `open_catalog`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     # Writing. Each method is one transaction: all of it, or nothing.
 
@@ -94,20 +97,23 @@ class Catalog:
         """
         source_id = result.source.source_id
         uris = [rows.plain(address.uri) for address in result.addresses]
-        with self._transaction():
+        with self.transaction():
             old = self._strings("SELECT path FROM base.segment WHERE source_id = ? AND kept", [source_id])
             lost = self._strings(
                 "SELECT source_id FROM base.source WHERE status <> 'done' AND source_id <> ? AND source_id IN"
                 " (SELECT source_id FROM base.address WHERE list_contains(?::VARCHAR[], uri))",
                 [source_id, uris],
             )
+            before = self.all("SELECT accent, accent_raw, accent_at FROM base.source WHERE source_id = ?", [source_id])
             self._delete_source(source_id)
-            rows.insert(self._connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
+            rows.insert(self.connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
+            self._date_label(source_id, before)
             self._write_addresses(result.addresses)
-            rows.insert(self._connection, rows.INSERT_STAGE, map(rows.stage_row, result.stages))
-            rows.insert(self._connection, rows.INSERT_MARK, (rows.mark_row(source_id, mark) for mark in result.marks))
-            rows.insert(self._connection, rows.INSERT_VOICE, map(rows.voice_row, result.voices))
-            rows.insert(self._connection, rows.INSERT_SEGMENT, map(rows.segment_row, result.segments))
+            rows.insert(self.connection, rows.INSERT_STAGE, map(rows.stage_row, result.stages))
+            rows.insert(self.connection, rows.INSERT_MARK, (rows.mark_row(source_id, mark) for mark in result.marks))
+            rows.insert(self.connection, rows.INSERT_VOICE, map(rows.voice_row, result.voices))
+            rows.insert(self.connection, rows.INSERT_SEGMENT, map(rows.segment_row, result.segments))
+            resolve(self.connection, [source_id])
             for other in lost:
                 if not self._strings("SELECT uri FROM base.address WHERE source_id = ?", [other]):
                     self._delete_source(other)
@@ -116,14 +122,16 @@ class Catalog:
 
     def write_addresses(self, addresses: Iterable[Address]) -> None:
         """Add addresses of sources that are there, or correct their size and time of change."""
-        with self._transaction():
+        with self.transaction():
             self._write_addresses(addresses)
 
     def update_labels(self, sources: Iterable[Source]) -> None:
         """Set the labels (accent, speaker, language, licence, title, channel, uploaded_at, extra) of sources
         that are there to those of the given records; nothing else of them changes."""
-        with self._transaction():
-            rows.insert(self._connection, rows.UPDATE_LABELS, map(rows.label_row, sources))
+        changed = list(sources)
+        with self.transaction():
+            rows.insert(self.connection, rows.UPDATE_LABELS, map(rows.label_row, changed), datetime.now(UTC))
+            resolve(self.connection, [source.source_id for source in changed])
 
     def write_split(
         self,
@@ -140,20 +148,20 @@ class Catalog:
         chosen = list(members)
         if name is not None and not re.fullmatch(r"[^\s@,]+", name):
             raise UsageError(f"{name!r} can't name a split: use letters, digits, - and _")
-        with self._transaction():
+        with self.transaction():
             taken = self._strings("SELECT split_name FROM base.split")
             if name in taken:
                 raise UsageError(f"there is a split {name!r} already, and a written split never changes: choose a name")
             if name is None:
                 numbers = [int(found[1]) for old in taken if (found := re.fullmatch(r"split-(\d+)", old))]
                 name = f"split-{max(numbers, default=0) + 1}"
-            self._connection.execute(
+            self.connection.execute(
                 "INSERT INTO base.split (split_name, position, seed, settings, created_at)"
                 " SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM base.split",
                 [name, seed, json.dumps(dict(settings or {}), ensure_ascii=False), rows.plain(datetime.now(UTC))],
             )
             rows.insert(
-                self._connection,
+                self.connection,
                 rows.INSERT_SPLIT_MEMBER,
                 ((name, member.segment_id, member.split) for member in chosen),
             )
@@ -171,35 +179,35 @@ class Catalog:
     def sources(self, source_ids: Sequence[str] | None = None) -> list[Source]:
         """All sources, or those with the given ids, by address."""
         wanted = None if source_ids is None else list(source_ids)
-        return [rows.to_source(row) for row in self._all(rows.SELECT_SOURCE, [wanted, wanted])]
+        return [rows.to_source(row) for row in self.all(rows.SELECT_SOURCE, [wanted, wanted])]
 
     def addresses(self) -> dict[str, Address]:
         """Every known address by its uri."""
-        found = self._all("SELECT uri, source_id, size_bytes, mtime_ns FROM base.address ORDER BY uri")
+        found = self.all("SELECT uri, source_id, size_bytes, mtime_ns FROM base.address ORDER BY uri")
         return {row[0]: Address(*row) for row in found}
 
     def stages(self, source_id: str | None = None) -> dict[str, list[Stage]]:
         """The stages that ran, by source id: of one source, or of all."""
         by_source: dict[str, list[Stage]] = {}
-        for row in self._all(rows.SELECT_STAGE, [source_id, source_id]):
+        for row in self.all(rows.SELECT_STAGE, [source_id, source_id]):
             by_source.setdefault(row[0], []).append(rows.to_stage(row))
         return by_source
 
     def marks(self, source_id: str) -> list[Mark]:
         """The stored findings about a source, in order of time."""
-        return [Mark(*row) for row in self._all(rows.SELECT_MARK, [source_id])]
+        return [Mark(*row) for row in self.all(rows.SELECT_MARK, [source_id])]
 
     def voices(self, source_id: str | None = None) -> list[SpeakerVoice]:
         """The speakers' voices: of one source, or of all."""
-        return [rows.to_voice(row) for row in self._all(rows.SELECT_VOICE, [source_id, source_id])]
+        return [rows.to_voice(row) for row in self.all(rows.SELECT_VOICE, [source_id, source_id])]
 
     def segments(self, source_id: str) -> list[Segment]:
         """The pieces of a source, kept and rejected, in order of time."""
-        return [rows.to_segment(row) for row in self._all(rows.SELECT_SEGMENT, [source_id])]
+        return [rows.to_segment(row) for row in self.all(rows.SELECT_SEGMENT, [source_id])]
 
     def clips(self) -> list[Clip]:
         """All kept segments, by source and time."""
-        return [Clip(*row) for row in self._all(rows.SELECT_KEPT)]
+        return [Clip(*row) for row in self.all(rows.SELECT_KEPT)]
 
     def clip_paths(self) -> set[str]:
         """The path of every clip, relative to the corpus folder."""
@@ -210,7 +218,7 @@ class Catalog:
         found = self.sources([source_id])
         if not found:
             return None
-        addresses = self._all(
+        addresses = self.all(
             "SELECT uri, source_id, size_bytes, mtime_ns FROM base.address WHERE source_id = ? ORDER BY uri",
             [source_id],
         )
@@ -225,7 +233,7 @@ class Catalog:
 
     def splits(self) -> list[SplitInfo]:
         """The splits, oldest first."""
-        found = self._all("SELECT split_name, seed, settings, created_at FROM base.split ORDER BY position")
+        found = self.all("SELECT split_name, seed, settings, created_at FROM base.split ORDER BY position")
         return [SplitInfo(row[0], row[1], json.loads(row[2]), row[3].replace(tzinfo=UTC)) for row in found]
 
     def split_members(self, name: str | None = None) -> list[SplitMember]:
@@ -235,7 +243,7 @@ class Catalog:
             raise UsageError("there is no split yet: make one with `pdid split`")
         if name is not None and name not in names:
             raise UsageError(f"there is no split {name!r}; there are {', '.join(names)}")
-        found = self._all(
+        found = self.all(
             "SELECT segment_id, split FROM base.split_member WHERE split_name = ? ORDER BY segment_id",
             [name if name is not None else names[-1]],
         )
@@ -247,14 +255,14 @@ class Catalog:
         Raises UsageError with DuckDB's message where the SQL is wrong or does what it may not.
         """
         with _explained("the query failed", UsageError):
-            self._interruptible(lambda: self._connection.execute(sql, list(parameters)))
-        columns = tuple(str(column[0]) for column in self._connection.description or ())
+            self._interruptible(lambda: self.connection.execute(sql, list(parameters)))
+        columns = tuple(str(column[0]) for column in self.connection.description or ())
         return Answer(columns, self._batches())
 
     def _batches(self) -> Iterator[tuple[Any, ...]]:
-        while self._connection.description:
+        while self.connection.description:
             with _explained("the query failed", UsageError):
-                batch = self._interruptible(lambda: self._connection.fetchmany(BATCH))
+                batch = self._interruptible(lambda: self.connection.fetchmany(BATCH))
             if not batch:
                 return
             yield from batch
@@ -266,11 +274,17 @@ class Catalog:
             try:
                 return future.result()
             except KeyboardInterrupt:
-                self._connection.interrupt()
+                self.connection.interrupt()
                 raise
 
     def _write_addresses(self, addresses: Iterable[Address]) -> None:
-        rows.insert(self._connection, rows.INSERT_ADDRESS, map(rows.address_row, addresses))
+        rows.insert(self.connection, rows.INSERT_ADDRESS, map(rows.address_row, addresses))
+
+    def _date_label(self, source_id: str, before: Sequence[tuple[Any, ...]]) -> None:
+        """Note when the source's accent was said: as before where it is the same as before."""
+        now = self.all("SELECT accent, accent_raw FROM base.source WHERE source_id = ?", [source_id])[0]
+        said = before[0][2] if before and before[0][:2] == now else rows.plain(datetime.now(UTC)) if now[0] else None
+        self.connection.execute("UPDATE base.source SET accent_at = ? WHERE source_id = ?", [said, source_id])
 
     def _delete_source(self, source_id: str) -> None:
         for statement in (
@@ -278,29 +292,31 @@ class Catalog:
             "DELETE FROM base.stage WHERE source_id = ?",
             "DELETE FROM base.mark WHERE source_id = ?",
             "DELETE FROM base.voice WHERE source_id = ?",
+            "DELETE FROM base.resolved WHERE source_id = ?",
             "DELETE FROM base.segment WHERE source_id = ?",
             "DELETE FROM base.source WHERE source_id = ?",
         ):
-            self._connection.execute(statement, [source_id])
+            self.connection.execute(statement, [source_id])
 
-    def _all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query of this package's own."""
         with _explained("the catalog can't be read", PdidError):
-            return self._connection.execute(sql, list(parameters)).fetchall()
+            return self.connection.execute(sql, list(parameters)).fetchall()
 
     def _strings(self, sql: str, parameters: Sequence[object] = ()) -> list[str]:
-        return [str(row[0]) for row in self._all(sql, parameters)]
+        return [str(row[0]) for row in self.all(sql, parameters)]
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """All of the block's statements or none: whatever ends it early, Ctrl-C included, undoes it."""
         with _explained("the catalog can't be written", PdidError):
-            self._connection.execute("BEGIN")
+            self.connection.execute("BEGIN")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                self.connection.execute("COMMIT")
             except BaseException:
                 with suppress(duckdb.Error):  # a failed COMMIT has undone it already
-                    self._connection.execute("ROLLBACK")
+                    self.connection.execute("ROLLBACK")
                 raise
 
 

@@ -6,7 +6,6 @@ touches no network. `obtain_…` finds or downloads; `fetch` brings a model for 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import pickle
@@ -19,13 +18,21 @@ from typing import Any, Literal
 
 import yaml
 
+from catalog import hub
 from catalog.errors import PdidError, UsageError
-from corpus_builder import hub
+from catalog.hub import Found, given_folder, missing, own_folder
+from catalog.whisper_files import (
+    DEFAULT_WHISPER,
+    download_whisper,
+    find_whisper,
+    is_whisper_name,
+    whisper_name,
+    whisper_repo,
+)
 
 # community-1 rather than speaker-diarization-3.1: one gated repository instead of three (3.1 takes its networks from
 # two more, and pyannote.audio 4 adds community-1's PLDA to it anyway), so one click and one folder to carry.
 PYANNOTE_REPO = "pyannote/speaker-diarization-community-1"
-WHISPER_REPO = "openai/whisper-small"
 
 PART_FILES = {
     "segmentation": ("pytorch_model.bin",),
@@ -33,25 +40,6 @@ PART_FILES = {
     "plda": ("xvec_transform.npz", "plda.npz"),
 }
 """The parts of a pyannote pipeline and the files of each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A model on this disk: its name, the folder it lies in, who pointed there, and the files it consists of."""
-
-    name: str
-    folder: Path
-    origin: str
-    files: tuple[Path, ...]
-
-    @property
-    def version(self) -> str:
-        """Name and the first 8 hex digits of the files' SHA-256: other weights, another version."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-        return f"{self.name} {digest.hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +59,17 @@ class ModelInfo:
 # ---------------------------------------------------------------- finding
 
 
-def _given(model: str, default: str) -> Path | None:
-    """The folder the settings point at, or None where they name a model instead of a folder."""
-    folder = Path(model).expanduser()
-    if folder.is_dir() and model != default:
-        return folder
-    if model.startswith(("/", ".", "~")):
-        raise UsageError(f"there is no model folder {model!r}: give an existing one, or a name under $PDID_MODELS")
-    return None
-
-
-def _own(name: str) -> Path | None:
-    """`$PDID_MODELS/name`, or None where the variable is not set."""
-    root = os.environ.get("PDID_MODELS")
-    return Path(root).expanduser() / name if root else None
-
-
 def find_pyannote(model: str = "diarization") -> Found | None:
     """The pyannote pipeline on this disk, complete with its networks, or None.
 
     `model` is a folder, a name under `$PDID_MODELS`, or a hub repository (its cached copy is looked for).
     Raises UsageError where `model` is a path without a complete pipeline.
     """
-    if folder := _given(model, "diarization"):
+    if folder := given_folder(model, "diarization"):
         if found := _pipeline_at(folder, "given path", folder.name):
             return found
         raise UsageError(f"{folder} holds no complete pyannote pipeline: expected config.yaml and its networks")
-    if (own := _own(model)) and (found := _pipeline_at(own, "$PDID_MODELS", model)):
+    if (own := own_folder(model)) and (found := _pipeline_at(own, "$PDID_MODELS", model)):
         return found
     repo = model if "/" in model else PYANNOTE_REPO
     config = hub.cached(repo, "config.yaml")
@@ -162,12 +134,12 @@ def find_demucs(model: str = "htdemucs") -> Found | None:
     there, in `$PDID_MODELS/demucs`, the Hugging Face cache, and torch hub's cache, where Demucs' loader keeps its
     files. Raises UsageError where `model` is a path without a complete model.
     """
-    if folder := _given(model, "htdemucs"):
+    if folder := given_folder(model, "htdemucs"):
         for bag in sorted(folder.glob("*.yaml"), key=lambda bag: (bag.stem != "htdemucs", bag.stem)):
             if found := _bag_at(bag, folder, "given path"):
                 return found
         raise UsageError(f"{folder} holds no Demucs model: expected a bag such as htdemucs.yaml and its .th files")
-    if (own := _own("demucs")) and (found := _bag_at(own / f"{model}.yaml", own, "$PDID_MODELS")):
+    if (own := own_folder("demucs")) and (found := _bag_at(own / f"{model}.yaml", own, "$PDID_MODELS")):
         return found
     at = hub.cached(demucs_repo(model), f"{model}.yaml")
     if at and (found := _bag_at(at, at.parent, "Hugging Face cache")):
@@ -203,15 +175,6 @@ def torch_hub_folder() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
-def find_whisper(name: str = "whisper-small") -> Found | None:
-    """A Whisper model on this disk: `$PDID_MODELS/whisper-…`, else the Hugging Face cache, or None."""
-    weights = "model.safetensors"
-    if (own := _own(name)) and (own / "config.json").is_file() and (own / weights).is_file():
-        return Found(name, own, "$PDID_MODELS", (own / "config.json", own / weights))
-    config, at = hub.cached(f"openai/{name}", "config.json"), hub.cached(f"openai/{name}", weights)
-    return Found(name, config.parent, "Hugging Face cache", (config, at)) if config and at else None
-
-
 def auto_diarizer(model: str = "diarization") -> Literal["pyannote", "embedded"]:
     """What `--diarizer auto` means here: pyannote where its weights are on disk or a token is set. No network."""
     return "pyannote" if find_pyannote(model) or hub.has_token() else "embedded"
@@ -232,7 +195,7 @@ def obtain_pyannote(model: str = "diarization") -> Found:
         _download_pipeline(repo, None)
     except PdidError as error:
         otherwise = "or take --diarizer embedded"
-        raise _missing("the pyannote diarization pipeline", model, str(error), "diarization", otherwise) from None
+        raise missing("the pyannote diarization pipeline", model, str(error), "diarization", otherwise) from None
     found = find_pyannote(repo)
     if found is None:
         parts = ", ".join(PART_FILES)
@@ -251,20 +214,11 @@ def obtain_demucs(model: str = "htdemucs") -> Found:
         _download_demucs(model, None)
     except PdidError as error:
         otherwise = "or take --separate never"
-        raise _missing("the Demucs separation model", model, str(error), "htdemucs", otherwise) from None
+        raise missing("the Demucs separation model", model, str(error), "htdemucs", otherwise) from None
     found = find_demucs(model)
     if found is None:
         raise PdidError(f"the download of {model} is incomplete; run `pdid models fetch htdemucs` again")
     return found
-
-
-def _missing(what: str, model: str, reason: str, name: str, otherwise: str) -> PdidError:
-    root = os.environ.get("PDID_MODELS")
-    looked = f"$PDID_MODELS ({root})" if root else "$PDID_MODELS (not set)"
-    return PdidError(
-        f"{what} {model!r} is neither in {looked} nor in the caches on this disk, and {reason}; "
-        f"run `pdid models fetch {name}` where the hub can be reached, copy the folder to $PDID_MODELS, {otherwise}"
-    )
 
 
 def _download_pipeline(repo: str, folder: Path | None) -> None:
@@ -282,9 +236,40 @@ def _download_demucs(model: str, folder: Path | None) -> None:
         hub.download(demucs_repo(model), [f"{model}.yaml", "*.safetensors"], folder)
     except PdidError as first:
         try:
-            hub.download_demucs_files(model, folder or torch_hub_folder())
+            _download_demucs_files(model, folder or torch_hub_folder())
         except PdidError as second:
             raise PdidError(f"{first}, and {second}") from None
+
+
+def _download_demucs_files(model: str, folder: Path) -> Path:
+    """Bring a published Demucs bag of models from Demucs' own server, checked against the hash in each file's name.
+
+    Raises PdidError where the server can't be reached, does not know the model, or sends something else.
+    """
+    import torch
+    import yaml
+    from demucs.pretrained import REMOTE_ROOT, ROOT_URL, _parse_remote_files
+
+    hub.check_wanted()
+    bag = REMOTE_ROOT / f"{model}.yaml"
+    if not bag.is_file():
+        raise PdidError(f"Demucs publishes no model called {model!r}")
+    if not hub.is_reachable(ROOT_URL):
+        raise PdidError("Demucs' server can't be reached from this machine")
+    addresses = _parse_remote_files(REMOTE_ROOT / "files.txt")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for signature in yaml.safe_load(bag.read_text())["models"]:
+            name = addresses[signature].rsplit("/", 1)[-1]
+            if not (folder / name).is_file():
+                checksum = Path(name).stem.rsplit("-", 1)[-1]
+                torch.hub.download_url_to_file(addresses[signature], str(folder / name), hash_prefix=checksum)
+    except (OSError, RuntimeError) as error:
+        raise PdidError(f"the download of {model} failed: {error}") from None
+    part = folder / f".{model}.yaml.part"
+    part.write_text(bag.read_text())  # last, so that a bag on disk always has its files
+    os.replace(part, folder / bag.name)
+    return folder
 
 
 def fetch(name: str) -> Found:
@@ -293,17 +278,17 @@ def fetch(name: str) -> Found:
     Nothing is downloaded for a model that is there. Raises UsageError for a name that can't be fetched and
     PdidError where the download fails.
     """
-    whisper = WHISPER_REPO.rsplit("/", 1)[-1]
     ways: dict[str, tuple[Callable[[], Found | None], Callable[[], object]]] = {
-        "diarization": (find_pyannote, lambda: _download_pipeline(PYANNOTE_REPO, _own("diarization"))),
-        "htdemucs": (find_demucs, lambda: _download_demucs("htdemucs", _own("demucs"))),
-        whisper: (
-            find_whisper,
-            lambda: hub.download(WHISPER_REPO, ["*.json", "*.txt", "model.safetensors"], _own(whisper)),
-        ),
+        "diarization": (find_pyannote, lambda: _download_pipeline(PYANNOTE_REPO, own_folder("diarization"))),
+        "htdemucs": (find_demucs, lambda: _download_demucs("htdemucs", own_folder("demucs"))),
     }
+    if is_whisper_name(name):
+        ways[name] = (lambda: find_whisper(name), lambda: download_whisper(name, own_folder(whisper_name(name))))
     if name not in ways:
-        raise UsageError(f"there is no model {name!r} to fetch; expected one of {', '.join(ways)}")
+        raise UsageError(
+            f"there is no model {name!r} to fetch; expected one of {', '.join(ways)}, "
+            "a Whisper such as whisper-base, or the OWNER/NAME of one on the hub"
+        )
     find, bring = ways[name]
     if found := find():
         return found
@@ -325,7 +310,14 @@ def all_models() -> tuple[ModelInfo, ...]:
         _in_wheel("Resemblyzer", "voices, in the embedded diarizer", "Apache-2.0", "resemblyzer", "pretrained.pt"),
         _fetchable("diarization", "pyannote diarization pipeline", "CC-BY-4.0", PYANNOTE_REPO, find_pyannote(), True),
         _fetchable("htdemucs", "separating speech from music", "MIT", demucs_repo("htdemucs"), find_demucs(), False),
-        _fetchable("whisper-small", "transcribing and fine-tuning", "Apache-2.0", WHISPER_REPO, find_whisper(), False),
+        _fetchable(
+            DEFAULT_WHISPER,
+            "transcribing and fine-tuning",
+            "Apache-2.0",
+            whisper_repo(DEFAULT_WHISPER),
+            find_whisper(),
+            False,
+        ),
     )
 
 

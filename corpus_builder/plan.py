@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from catalog.errors import PdidError
+from catalog.hub import Found
 from catalog.records import Stage
 from corpus_builder import models
 from corpus_builder.config import Settings
@@ -31,8 +32,8 @@ class Plan:
 
     settings: Settings
     engine: Literal["embedded", "pyannote"]
-    pyannote: models.Found | None
-    demucs: models.Found | None
+    pyannote: Found | None
+    demucs: Found | None
     model: Mapping[str, str]
     hash: Mapping[str, str]
 
@@ -86,9 +87,7 @@ def make_plan(settings: Settings, tell: Callable[[str], None]) -> Plan:
     return Plan(settings, engine, pyannote, demucs, model, hashes)
 
 
-def _diarizer(
-    settings: Settings, tell: Callable[[str], None]
-) -> tuple[Literal["embedded", "pyannote"], models.Found | None]:
+def _diarizer(settings: Settings, tell: Callable[[str], None]) -> tuple[Literal["embedded", "pyannote"], Found | None]:
     """The engine and, for pyannote, its weights."""
     wanted = settings.diarize.engine
     if wanted == "embedded":
@@ -107,7 +106,7 @@ def _diarizer(
     return "embedded", None
 
 
-def _demucs(settings: Settings, tell: Callable[[str], None]) -> models.Found | None:
+def _demucs(settings: Settings, tell: Callable[[str], None]) -> Found | None:
     """The separation weights, or None where nothing is or can be separated."""
     mode = settings.separate.mode
     if mode == "never":

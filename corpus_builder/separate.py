@@ -17,10 +17,11 @@ import soxr
 import yaml
 
 from catalog.errors import PdidError, UsageError
+from catalog.hub import Found
 from catalog.records import RATE, Span
 from corpus_builder.audio import FLOAT_BYTES, Decoder, Samples, Track
 from corpus_builder.config import Separate
-from corpus_builder.models import Found, obtain_demucs, safe_unpickling
+from corpus_builder.models import obtain_demucs, safe_unpickling
 from corpus_builder.protocols import Progress, Separator
 
 GRID = 160

@@ -16,8 +16,9 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
+from catalog import hub
 from catalog.errors import PdidError, UsageError
-from corpus_builder import hub, models
+from corpus_builder import models
 from corpus_builder.commands.models import models as models_command
 
 COMMIT = "a" * 40

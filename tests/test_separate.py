@@ -14,10 +14,11 @@ from demucs.apply import apply_model
 from scipy.signal import butter, sosfiltfilt
 
 from catalog.errors import PdidError, UsageError
+from catalog.hub import Found
 from catalog.records import RATE, Span
 from corpus_builder.audio import Decoder, Samples, Track
 from corpus_builder.config import Separate
-from corpus_builder.models import Found, find_demucs
+from corpus_builder.models import find_demucs
 from corpus_builder.separate import CONTEXT, FADE, Demucs, region_of, separate_spans
 
 

@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import PdidError
+from catalog.hub import Found
 from catalog.records import RATE, Span
 from corpus_builder.audio import Samples, Track
 from corpus_builder.config import Diarize
-from corpus_builder.models import PART_FILES, Found, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
+from corpus_builder.models import PART_FILES, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
 from corpus_builder.protocols import Diarization, Progress, Turn
 
 NEAR = RATE // 4

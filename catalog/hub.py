@@ -1,21 +1,72 @@
-"""The model hub: the only place that downloads. An unreachable hub costs seconds, never minutes.
+"""Where models lie on this disk, and the model hub: the only place that downloads.
 
-Nothing here is called before a model was looked for on disk (`corpus_builder.models`).
+An unreachable hub costs seconds, never minutes. It is not asked before a model was looked for on disk: in an explicit
+folder, in `$PDID_MODELS`, in the caches (`corpus_builder.models`, `catalog.whisper_files`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from catalog.errors import PdidError
+from catalog.errors import PdidError, UsageError
 
 REACH_S = 4.0
 """Seconds an unanswering hub may cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model on this disk: its name, the folder it lies in, who pointed there, and the files it consists of."""
+
+    name: str
+    folder: Path
+    origin: str
+    files: tuple[Path, ...]
+
+    @property
+    def version(self) -> str:
+        """Name and the first 8 hex digits of the files' SHA-256: other weights, another version."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        return f"{self.name} {digest.hexdigest()[:8]}"
+
+
+def given_folder(model: str, default: str = "") -> Path | None:
+    """The folder the settings point at, or None where they name a model instead of a folder.
+
+    Raises UsageError for a path that is no folder.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir() and model != default:
+        return folder
+    if model.startswith(("/", ".", "~")):
+        raise UsageError(f"there is no model folder {model!r}: give an existing one, or a name under $PDID_MODELS")
+    return None
+
+
+def own_folder(name: str) -> Path | None:
+    """`$PDID_MODELS/name`, or None where the variable is not set."""
+    root = os.environ.get("PDID_MODELS")
+    return Path(root).expanduser() / name if root else None
+
+
+def missing(what: str, model: str, reason: str, name: str, otherwise: str) -> PdidError:
+    """The error for a model that can't be had: where it was looked for, why it can't come, and what mends it."""
+    root = os.environ.get("PDID_MODELS")
+    looked = f"$PDID_MODELS ({root})" if root else "$PDID_MODELS (not set)"
+    return PdidError(
+        f"{what} {model!r} is neither in {looked} nor in the caches on this disk, and {reason}; "
+        f"run `pdid models fetch {name}` where the hub can be reached, copy the folder to $PDID_MODELS, {otherwise}"
+    )
 
 
 def is_reachable(address: str, timeout_s: float = REACH_S) -> bool:
@@ -67,7 +118,7 @@ def download(repo: str, patterns: Sequence[str], folder: Path | None = None) -> 
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    _check_wanted()
+    check_wanted()
     if not is_reachable(constants.ENDPOINT):
         raise PdidError("the model hub can't be reached from this machine")
     try:
@@ -86,37 +137,7 @@ def download(repo: str, patterns: Sequence[str], folder: Path | None = None) -> 
         raise PdidError(f"the download of {repo} failed: {reason}") from None
 
 
-def _check_wanted() -> None:
+def check_wanted() -> None:
+    """Raise PdidError where the user asked for no downloads."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise PdidError("HF_HUB_OFFLINE is set, so nothing is downloaded")
-
-
-def download_demucs_files(model: str, folder: Path) -> Path:
-    """Bring a published Demucs bag of models from Demucs' own server, checked against the hash in each file's name.
-
-    Raises PdidError where the server can't be reached, does not know the model, or sends something else.
-    """
-    import torch
-    import yaml
-    from demucs.pretrained import REMOTE_ROOT, ROOT_URL, _parse_remote_files
-
-    _check_wanted()
-    bag = REMOTE_ROOT / f"{model}.yaml"
-    if not bag.is_file():
-        raise PdidError(f"Demucs publishes no model called {model!r}")
-    if not is_reachable(ROOT_URL):
-        raise PdidError("Demucs' server can't be reached from this machine")
-    addresses = _parse_remote_files(REMOTE_ROOT / "files.txt")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for signature in yaml.safe_load(bag.read_text())["models"]:
-            name = addresses[signature].rsplit("/", 1)[-1]
-            if not (folder / name).is_file():
-                checksum = Path(name).stem.rsplit("-", 1)[-1]
-                torch.hub.download_url_to_file(addresses[signature], str(folder / name), hash_prefix=checksum)
-    except (OSError, RuntimeError) as error:
-        raise PdidError(f"the download of {model} failed: {error}") from None
-    part = folder / f".{model}.yaml.part"
-    part.write_text(bag.read_text())  # last, so that a bag on disk always has its files
-    os.replace(part, folder / bag.name)
-    return folder
