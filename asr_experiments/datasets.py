@@ -17,12 +17,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from catalog.store import SplitInfo
+
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = ("clip", "text", "accent", "speaker", "split")
 """What every dataset file has; `source` (the recording a clip was cut from) is optional, others are passed over."""
 
 _USABLE = "kept AND trim(coalesce(segments.text, '')) <> '' AND segments.accent IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """What is known of a split as a whole: the languages of its usable clips, the commonest first, and the accent
+    its settings call the standard, if they do."""
+
+    name: str
+    languages: tuple[str, ...]
+    standard: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ def from_split(corpus: Path, split_name: str | None = None) -> list[Utterance]:
     Kept clips with a transcript and an accent; `left_out` counts the others. Raises UsageError if there is no such
     split, if none of its clips can be used, or if a clip is not on disk.
     """
-    name = _split_name(corpus, split_name)
+    name = _split(corpus, split_name).name
     found = [
         Utterance(segment_id, corpus / clip, text, accent, speaker, source, split, round(seconds * RATE))
         for segment_id, clip, text, accent, speaker, source, split, seconds in _query(
@@ -106,7 +118,7 @@ def left_out(corpus: Path, split_name: str | None = None) -> dict[str, int]:
         "no transcript": "kept AND trim(coalesce(segments.text, '')) = ''",
         "no accent": "kept AND trim(coalesce(segments.text, '')) <> '' AND segments.accent IS NULL",
     }
-    name = _split_name(corpus, split_name)
+    name = _split(corpus, split_name).name
     counted = {
         why: int(
             _query(
@@ -118,6 +130,20 @@ def left_out(corpus: Path, split_name: str | None = None) -> dict[str, int]:
         for why, condition in reasons.items()
     }
     return {why: count for why, count in counted.items() if count}
+
+
+def split_facts(corpus: Path, split_name: str | None = None) -> SplitFacts:
+    """The languages and the standard accent of a split. Raises UsageError if there is no such split."""
+    split = _split(corpus, split_name)
+    languages = _query(
+        corpus,
+        "SELECT segments.language FROM splits JOIN segments USING (segment_id)"
+        f" WHERE split_name = ? AND segments.language IS NOT NULL AND {_USABLE}"
+        " GROUP BY ALL ORDER BY count(*) DESC, segments.language",
+        split.name,
+    )
+    standard = split.settings.get("standard")
+    return SplitFacts(split.name, tuple(row[0] for row in languages), standard if isinstance(standard, str) else None)
 
 
 def require_splits(utterances: Sequence[Utterance], needed: Collection[Split]) -> None:
@@ -259,13 +285,19 @@ def _header(cells: list[str], path: Path, line: int) -> list[str]:
     return names
 
 
-def _split_name(corpus: Path, name: str | None) -> str:
-    names = [row[0] for row in _query(corpus, "SELECT DISTINCT split_name, created_at FROM splits ORDER BY created_at")]
-    if not names:
+def _split(corpus: Path, name: str | None) -> SplitInfo:
+    from catalog.store import open_catalog
+
+    with open_catalog(corpus) as catalog:
+        splits = catalog.splits()
+    if not splits:
         raise UsageError(f"the corpus {corpus} has no split: write one with `pdid split`")
-    if name is not None and name not in names:
-        raise UsageError(f"there is no split {name!r} (there is {', '.join(names)}): choose one, or write it")
-    return name or names[-1]
+    if name is None:
+        return splits[-1]
+    named = next((split for split in splits if split.name == name), None)
+    if named is None:
+        raise UsageError(f"there is no split {name!r} (there is {', '.join(split.name for split in splits)})")
+    return named
 
 
 def _query(corpus: Path, sql: str, *parameters: object) -> list[tuple]:  # type: ignore[type-arg]

@@ -22,6 +22,7 @@ DRAWS = 10_000
 LEVEL = 0.95
 ONE_SPEAKER = "one speaker: how much speakers differ can't be told"
 NO_WORDS = "the references have no words"
+NO_SPREAD = "every speaker shows the same, so how much speakers differ can't be told"
 
 _CELLS = 4_000_000  # of a block of draws: about 60 MB
 
@@ -63,7 +64,8 @@ class Interval:
 class Difference:
     """The word error rate of one arm less another's on the same clips: below 0, the first arm is better.
 
-    `p_better` is the share of draws in which the first arm is better (a tie counts half); `p_value` is two-sided.
+    `p_better` is the share of draws in which the first arm is better (a tie counts half), and says too much where
+    speakers are few: of two, one is drawn twice in half the draws. `p_value` is two-sided and allows for that.
     """
 
     estimate: float | None
@@ -112,12 +114,13 @@ def sample(runs: Sequence[Sequence[Score]], form: str) -> Sample:
 def interval(arm: Sample, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """The arm's word error rate with its 95 % interval by bootstrap over speakers, and over seeds where several."""
     n_seeds, n_speakers = arm.errors.shape
-    why = _why_not(arm)
-    if why:
-        return Interval(arm.rate, None, None, n_speakers, n_seeds, why)
-    drawn = _draw([arm], draws, seed)[0]
-    low, high = np.quantile(drawn, _quantiles(n_speakers))
-    return Interval(arm.rate, float(low), float(high), n_speakers, n_seeds)
+    estimate, why = arm.rate, _why_not(arm)
+    if estimate is None or why:
+        return Interval(estimate, None, None, n_speakers, n_seeds, why)
+    margin, _ = _margin(_draw([arm], draws, seed)[0], estimate, arm)
+    if margin == 0:
+        return Interval(estimate, None, None, n_speakers, n_seeds, NO_SPREAD)
+    return Interval(estimate, max(0.0, estimate - margin), estimate + margin, n_speakers, n_seeds)
 
 
 def difference(first: Sample, second: Sample, *, draws: int = DRAWS, seed: int = 0) -> Difference:
@@ -140,9 +143,11 @@ def difference(first: Sample, second: Sample, *, draws: int = DRAWS, seed: int =
         return Difference(estimate, None, None, None, None, n_speakers, n_seeds, why)
     a, b = _draw([first, second], draws, seed)
     drawn = a - b
-    low, high = np.quantile(drawn, _quantiles(n_speakers))
+    margin, p_value = _margin(drawn, estimate, first)
+    if margin == 0 and estimate != 0:
+        return Difference(estimate, None, None, None, None, n_speakers, n_seeds, NO_SPREAD)
     better = float((drawn < 0).mean() + (drawn == 0).mean() / 2)
-    return Difference(estimate, float(low), float(high), better, _p_value(drawn, n_speakers), n_speakers, n_seeds)
+    return Difference(estimate, estimate - margin, estimate + margin, better, p_value, n_speakers, n_seeds)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -260,24 +265,17 @@ def _draw(arms: Sequence[Sample], draws: int, seed: int) -> list[Floats]:
     return [np.concatenate(values) for values in found]
 
 
-def _quantiles(n_speakers: int) -> tuple[float, float]:
-    """Where to cut the draws for a 95 % interval.
+def _margin(drawn: Floats, estimate: float, arm: Sample) -> tuple[float, float]:
+    """Half the width of the 95 % interval, and the two-sided p of an estimate of 0, from the draws' spread.
 
-    Not at 2.5 and 97.5 %: with few speakers that interval is too short. Expanded by Student's t and n/(n − 1), as
-    T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015.
+    Student's t times the draws' standard deviation times √(n/(n − 1)) for n speakers (T. Hesterberg, "What teachers
+    should know about the bootstrap", The American Statistician 69, 2015). The 2.5th and 97.5th percentiles of the
+    draws are too near each other with few speakers: of two, they held a known truth half the time.
     """
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import stdtr, stdtrit
 
-    t = float(stdtrit(n_speakers - 1, (1 - LEVEL) / 2))
-    low = float(ndtr(math.sqrt(n_speakers / (n_speakers - 1)) * t))
-    return low, 1 - low
-
-
-def _p_value(drawn: Floats, n_speakers: int) -> float:
-    """Two-sided p of no difference, by the same expansion: under 0.05 just when the interval leaves out 0."""
-    from scipy.special import ndtri, stdtr
-
-    n = len(drawn)
-    tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    z = float(ndtri(min(0.5, (tail + 1) / (n + 1))))
-    return min(1.0, 2 * float(stdtr(n_speakers - 1, z * math.sqrt((n_speakers - 1) / n_speakers))))
+    n = int(np.count_nonzero(arm.words))
+    error = float(drawn.std()) * math.sqrt(n / (n - 1))
+    if error < 1e-12:  # rounding
+        return 0.0, float(estimate == 0)
+    return -float(stdtrit(n - 1, (1 - LEVEL) / 2)) * error, 2 * float(stdtr(n - 1, -abs(estimate) / error))

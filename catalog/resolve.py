@@ -4,7 +4,8 @@ Labels and transcripts are anchored to the recording's time; pieces come and go 
 them hold for a piece is settled here, once, whenever one or the other changes, and lies in `base.resolved`.
 
 Accent: the most specific scope holds (piece, speaker, recording); in one scope annotator, speaker metadata,
-source metadata, classifier, in this order; then the surer one, then the newer.
+source metadata, classifier, in this order; then the surer one, then the newer. What somebody said earlier of the
+same piece, in the same scope, no longer counts.
 Text: human, imported, subtitle, model, in this order; then what nothing speaks against, the surer, the newer.
 """
 
@@ -14,8 +15,11 @@ from collections.abc import Sequence
 
 import duckdb
 
+from catalog.records import RATE
+
 HALF = 0.5
-"""A label of a stretch holds for a piece that it covers by this share, and that covers it by this share."""
+"""Labels of stretches hold for a piece of which they cover this share; a text of which a newer one covers this
+share is out of date."""
 
 SLACK = 4800
 """Samples (0.3 s) that a text may reach over a piece's edges, or fall short of its speech: cut points move a
@@ -24,118 +28,197 @@ little from one segmentation to the next, and subtitles are timed by hand."""
 COVERED = 0.9
 """Share of a piece's speech that its text must cover: else words are missing from it."""
 
-ACCENTS = """
-WITH said AS (
-    SELECT label_id, source_id, scope, start_sample, end_sample, accent, origin, confidence, created_at
-    FROM base.label WHERE list_contains($ids, source_id)
-    UNION ALL
-    SELECT '', source_id, 'source', NULL, NULL, accent, 'source metadata', NULL, accent_at
-    FROM base.source WHERE list_contains($ids, source_id) AND accent IS NOT NULL
-),
-piece AS (
+BLOCK = 30 * RATE
+"""Samples of the blocks of a recording in which texts, speech and pieces meet."""
+
+LABEL_HOLDS = """
+INSERT INTO base.label_hold
+WITH piece AS (
     SELECT segment_id, source_id, speaker_id, start_sample, end_sample
-    FROM base.segment WHERE list_contains($ids, source_id)
+    FROM base.segment WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))
 ),
--- the speaker a label is about is the one heard most in the stretch it was given to
-speaker AS (
-    SELECT label_id, arg_max(speaker_id, heard) AS speaker_id
-    FROM (
-        SELECT
-            label_id, speaker_id,
-            sum(least(said.end_sample, piece.end_sample) - greatest(said.start_sample, piece.start_sample)) AS heard
-        FROM said JOIN piece
-            ON said.source_id = piece.source_id
-            AND said.start_sample < piece.end_sample AND piece.start_sample < said.end_sample
-        WHERE scope = 'speaker' AND speaker_id IS NOT NULL
-        GROUP BY label_id, speaker_id
-    )
-    GROUP BY label_id
+-- what the same author said of the same stretch before no longer counts, nor twice
+said AS (
+    SELECT * FROM base.label WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))
+    QUALIFY row_number() OVER (
+        PARTITION BY source_id, scope, start_sample, end_sample, origin, author ORDER BY created_at DESC, label_id
+    ) = 1
 ),
-holds AS (
-    SELECT segment_id, 1 AS rank, said.* FROM said JOIN piece
+meeting AS (
+    SELECT
+        segment_id, speaker_id, said.*, piece.end_sample - piece.start_sample AS length,
+        least(said.end_sample, piece.end_sample) - greatest(said.start_sample, piece.start_sample) AS shared
+    FROM said JOIN piece
         ON said.source_id = piece.source_id
         AND said.start_sample < piece.end_sample AND piece.start_sample < said.end_sample
-    WHERE scope = 'segment'
-        AND least(said.end_sample, piece.end_sample) - greatest(said.start_sample, piece.start_sample)
-        >= $half * greatest(said.end_sample - said.start_sample, piece.end_sample - piece.start_sample)
+),
+-- the speaker a label is about is the one heard most in the stretch it was given to
+heard AS (
+    SELECT label_id, speaker_id FROM meeting WHERE scope = 'speaker' AND speaker_id IS NOT NULL
+    GROUP BY label_id, speaker_id
+    QUALIFY row_number() OVER (PARTITION BY label_id ORDER BY sum(shared) DESC, speaker_id) = 1
+),
+-- pieces may have been joined since: several labels that say the same cover one together
+covering AS (
+    SELECT segment_id, source_id, label_id, created_at, author, origin FROM meeting WHERE scope = 'segment'
+    QUALIFY sum(shared) OVER (PARTITION BY segment_id, origin, author, accent) >= $half * length
+),
+holds AS (
+    SELECT segment_id, source_id, label_id, created_at, author, origin, 1 AS rank FROM covering
     UNION ALL
-    SELECT segment_id, 2, said.* FROM said JOIN speaker USING (label_id) JOIN piece
-        ON said.source_id = piece.source_id AND speaker.speaker_id = piece.speaker_id
+    SELECT segment_id, piece.source_id, label_id, created_at, author, origin, 2
+    FROM said JOIN heard USING (label_id) JOIN piece
+        ON said.source_id = piece.source_id AND heard.speaker_id = piece.speaker_id
     UNION ALL
-    SELECT segment_id, 3, said.* FROM said JOIN piece ON said.source_id = piece.source_id WHERE scope = 'source'
+    SELECT segment_id, piece.source_id, label_id, created_at, author, origin, 3
+    FROM said JOIN piece ON said.source_id = piece.source_id
+    WHERE scope = 'source'
+)
+SELECT segment_id, source_id, label_id FROM holds
+QUALIFY row_number() OVER (PARTITION BY segment_id, rank, origin, author ORDER BY created_at DESC, label_id) = 1
+"""
+
+ACCENTS = """
+WITH holds AS (
+    SELECT segment_id, label_id, scope, accent, origin, confidence, created_at
+    FROM base.label_hold JOIN base.label USING (label_id)
+    WHERE label_hold.source_id IN (SELECT unnest($ids::VARCHAR[]))
+    UNION ALL
+    SELECT segment_id, '', 'source', source.accent, 'source metadata', NULL, accent_at
+    FROM base.segment JOIN base.source USING (source_id)
+    WHERE source_id IN (SELECT unnest($ids::VARCHAR[])) AND source.accent IS NOT NULL
 )
 SELECT segment_id, accent, origin
 FROM holds
 QUALIFY row_number() OVER (
     PARTITION BY segment_id
     ORDER BY
-        rank, list_position(['annotator', 'speaker metadata', 'source metadata', 'classifier'], origin),
+        list_position(['segment', 'speaker', 'source'], scope),
+        list_position(['annotator', 'speaker metadata', 'source metadata', 'classifier'], origin),
         confidence DESC NULLS LAST, created_at DESC, label_id
 ) = 1
 """
 
 TEXTS = """
 WITH piece AS (
-    SELECT segment_id, source_id, start_sample, end_sample
-    FROM base.segment WHERE kept AND list_contains($ids, source_id)
+    SELECT segment_id, source_id, start_sample AS first, end_sample AS last
+    FROM base.segment WHERE kept AND source_id IN (SELECT unnest($ids::VARCHAR[]))
 ),
-every AS (SELECT * FROM base.transcript WHERE list_contains($ids, source_id)),
--- a newer text of the same origin takes an older one's place
-said AS (
-    SELECT * FROM every AS old WHERE NOT EXISTS (
-        FROM every AS newer
-        WHERE newer.source_id = old.source_id AND newer.origin = old.origin AND newer.created_at > old.created_at
-            AND least(newer.end_sample, old.end_sample) - greatest(newer.start_sample, old.start_sample)
-            >= $half * (old.end_sample - old.start_sample)
-    )
+written AS (
+    SELECT * REPLACE (coalesce(language, '') AS language)
+    FROM base.transcript WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))
 ),
-touching AS (
+-- what overlaps is found block by block of 30 s: an hour has many texts, a block has few
+piece_block AS (SELECT *, unnest(range(first // $block, (last - 1) // $block + 1)) AS block FROM piece),
+speech_block AS (
     SELECT
-        segment_id, piece.start_sample AS piece_start, piece.end_sample AS piece_end, said.*,
-        said.start_sample >= piece.start_sample - $slack AND said.end_sample <= piece.end_sample + $slack AS inside
-    FROM said JOIN piece
-        ON said.source_id = piece.source_id
-        AND least(said.end_sample, piece.end_sample) - greatest(said.start_sample, piece.start_sample)
-        > least($slack, said.end_sample - said.start_sample - 1)
+        source_id, start_sample AS first, end_sample AS last,
+        unnest(range(start_sample // $block, (end_sample - 1) // $block + 1)) AS block
+    FROM base.mark WHERE kind = 'speech' AND source_id IN (SELECT DISTINCT source_id FROM written)
+),
+written_block AS (
+    SELECT
+        transcript_id, source_id, start_sample, end_sample,
+        unnest(range(start_sample // $block, (end_sample - 1) // $block + 1)) AS block
+    FROM written
+),
+-- subtitles stay on the screen after the last word: a text reaches as far as the speech in it
+voiced AS (
+    SELECT transcript_id, min(first) AS first, max(last) AS last
+    FROM written_block JOIN speech_block USING (source_id, block)
+    WHERE start_sample < last AND first < end_sample
+    GROUP BY transcript_id
+),
+said AS (
+    SELECT
+        written.*, greatest(start_sample, coalesce(voiced.first, 0)) AS a,
+        least(end_sample, coalesce(voiced.last, end_sample)) AS b
+    FROM written LEFT JOIN voiced USING (transcript_id)
+),
+said_block AS (SELECT *, unnest(range(a // $block, (b - 1) // $block + 1)) AS block FROM said),
+meeting AS (
+    SELECT
+        segment_id, said_block.* EXCLUDE (source_id, start_sample, end_sample, block),
+        a >= first - $slack AND b <= last + $slack AS inside,
+        least(b, last) - greatest(a, first) AS shared
+    FROM said_block JOIN piece_block USING (source_id, block)
+    WHERE a < last AND first < b AND greatest(a, first) // $block = block
+),
+candidate AS (SELECT * FROM meeting WHERE inside AND 2 * shared >= b - a),
+crossing AS (SELECT DISTINCT segment_id, origin, language FROM meeting WHERE NOT inside AND shared > $slack),
+outdated AS (
+    SELECT DISTINCT segment_id, origin, language, old.transcript_id
+    FROM candidate AS old JOIN candidate AS newer USING (segment_id, origin, language)
+    WHERE newer.created_at > old.created_at
+        AND least(newer.b, old.b) - greatest(newer.a, old.a) >= $half * least(newer.b - newer.a, old.b - old.a)
+),
+-- the newest texts of one origin together; where they take older ones' place, each of all of them by itself as well
+member AS (
+    SELECT *, '' AS alone FROM candidate ANTI JOIN outdated USING (segment_id, transcript_id)
+    UNION ALL
+    SELECT *, transcript_id FROM candidate SEMI JOIN outdated USING (segment_id, origin, language)
 ),
 whole AS (
     SELECT
-        segment_id, any_value(source_id) AS source_id, origin, any_value(piece_start) AS piece_start,
-        any_value(piece_end) AS piece_end,
-        string_agg(text, ' ' ORDER BY start_sample, transcript_id) FILTER (text <> '') AS text,
-        min(language) AS language, min(confidence) AS confidence, max(created_at) AS created_at,
-        list_sort(list_distinct(flatten(list(flags)))) AS flags,
-        list(struct_pack(a := start_sample - $slack, b := end_sample + $slack) ORDER BY start_sample) AS spans
-    FROM touching
-    GROUP BY segment_id, origin
-    HAVING bool_and(inside)
+        segment_id, origin, language, alone, min(confidence) AS confidence, max(created_at) AS created_at,
+        coalesce(string_agg(text, ' ' ORDER BY a, b, transcript_id) FILTER (text <> ''), '') AS text,
+        list_sort(list_distinct(flatten(list(flags)))) AS flags
+    FROM member
+    GROUP BY segment_id, origin, language, alone
+),
+-- the stretches that they cover, without what the ones before cover already
+span AS (
+    SELECT
+        segment_id, origin, language, alone, b + $slack AS b,
+        greatest(a - $slack, coalesce(max(b + $slack) OVER (
+            PARTITION BY segment_id, origin, language, alone ORDER BY a, b, transcript_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ), 0)) AS a
+    FROM member
 ),
 -- speech in each piece, found when it was ingested; all of it where nothing is known
-speech AS (
+spoken AS (
     SELECT
-        segment_id, greatest(mark.start_sample, piece.start_sample) AS a, least(mark.end_sample, piece.end_sample) AS b
-    FROM piece JOIN base.mark
-        ON mark.source_id = piece.source_id AND mark.kind = 'speech'
-        AND mark.start_sample < piece.end_sample AND piece.start_sample < mark.end_sample
+        segment_id, greatest(speech_block.first, piece_block.first) AS a,
+        least(speech_block.last, piece_block.last) AS b
+    FROM piece_block JOIN speech_block USING (source_id, block)
+    WHERE speech_block.first < piece_block.last AND piece_block.first < speech_block.last
+        AND greatest(speech_block.first, piece_block.first) // $block = block
+        AND segment_id IN (SELECT segment_id FROM member)
     UNION ALL
-    SELECT segment_id, start_sample, end_sample FROM piece
-    WHERE source_id NOT IN (SELECT source_id FROM base.mark WHERE kind = 'speech')
+    SELECT segment_id, first, last FROM piece
+    WHERE source_id NOT IN (SELECT source_id FROM speech_block) AND segment_id IN (SELECT segment_id FROM member)
 ),
 covered AS (
     SELECT
-        segment_id, origin, sum(b - a) AS spoken,
-        sum(list_sum(list_transform(spans, lambda s: greatest(0, least(s.b, b) - greatest(s.a, a))))) AS written
-    FROM whole JOIN speech USING (segment_id)
-    GROUP BY segment_id, origin
+        segment_id, origin, language, alone,
+        sum(greatest(0, least(span.b, spoken.b) - greatest(span.a, spoken.a))) AS n
+    FROM span JOIN spoken USING (segment_id)
+    GROUP BY segment_id, origin, language, alone
+),
+complete AS (
+    SELECT whole.*
+    FROM whole
+    LEFT JOIN covered USING (segment_id, origin, language, alone)
+    LEFT JOIN (SELECT segment_id, sum(b - a) AS n FROM spoken GROUP BY segment_id) AS speech USING (segment_id)
+    LEFT JOIN crossing USING (segment_id, origin, language)
+    WHERE speech.n IS NULL
+        OR covered.n >= $covered * speech.n AND (crossing.segment_id IS NULL OR speech.n - covered.n <= $slack)
+    QUALIFY row_number() OVER (PARTITION BY segment_id, origin, language ORDER BY created_at DESC, alone) = 1
 )
-SELECT segment_id, coalesce(text, '') AS text, language, origin, confidence, flags
-FROM whole LEFT JOIN covered USING (segment_id, origin)
-WHERE spoken IS NULL OR written >= $covered * spoken
+SELECT segment_id, text, nullif(complete.language, '') AS language, origin, confidence, flags
+FROM complete JOIN piece USING (segment_id) JOIN base.source USING (source_id)
 QUALIFY row_number() OVER (
     PARTITION BY segment_id
     ORDER BY
+        -- a translation is no transcript
+        CASE
+            WHEN complete.language = '' OR NOT regexp_matches(source.language, '^[a-zA-Z]{2,3}(-|$)') THEN false
+            WHEN source.language IS NOT NULL THEN complete.language <> lower(split_part(source.language, '-', 1))
+            ELSE false
+        END,
         list_position(['human', 'imported', 'subtitle', 'model'], split_part(origin, ':', 1)),
-        len(flags), confidence DESC NULLS LAST, created_at DESC, origin
+        len(flags), confidence DESC NULLS LAST, created_at DESC, origin, complete.language
 ) = 1
 """
 
@@ -144,8 +227,10 @@ def resolve(connection: duckdb.DuckDBPyConnection, source_ids: Sequence[str]) ->
     """Settle accent and text of every piece of these recordings anew, within the caller's transaction."""
     if not source_ids:
         return
-    values: dict[str, object] = {"ids": list(source_ids), "half": HALF}
-    connection.execute("DELETE FROM base.resolved WHERE list_contains($ids, source_id)", {"ids": list(source_ids)})
+    ids: dict[str, object] = {"ids": list(source_ids)}
+    for table in ("base.resolved", "base.label_hold"):
+        connection.execute(f"DELETE FROM {table} WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))", ids)
+    connection.execute(LABEL_HOLDS, ids | {"half": HALF})
     connection.execute(
         f"""INSERT INTO base.resolved
         SELECT
@@ -154,6 +239,6 @@ def resolve(connection: duckdb.DuckDBPyConnection, source_ids: Sequence[str]) ->
         FROM base.segment
         LEFT JOIN ({ACCENTS}) AS accents USING (segment_id)
         LEFT JOIN ({TEXTS}) AS texts USING (segment_id)
-        WHERE list_contains($ids, source_id)""",
-        {**values, "slack": SLACK, "covered": COVERED},
+        WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))""",
+        ids | {"half": HALF, "slack": SLACK, "covered": COVERED, "block": BLOCK},
     )

@@ -105,6 +105,7 @@ class Catalog:
                 [source_id, uris],
             )
             before = self.all("SELECT accent, accent_raw, accent_at FROM base.source WHERE source_id = ?", [source_id])
+            self._unlink([result.source], self.voices(source_id) != list(result.voices))
             self._delete_source(source_id)
             rows.insert(self.connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
             self._date_label(source_id, before)
@@ -130,6 +131,7 @@ class Catalog:
         that are there to those of the given records; nothing else of them changes."""
         changed = list(sources)
         with self.transaction():
+            self._unlink(changed)
             rows.insert(self.connection, rows.UPDATE_LABELS, map(rows.label_row, changed), datetime.now(UTC))
             resolve(self.connection, [source.source_id for source in changed])
 
@@ -286,6 +288,19 @@ class Catalog:
         said = before[0][2] if before and before[0][:2] == now else rows.plain(datetime.now(UTC)) if now[0] else None
         self.connection.execute("UPDATE base.source SET accent_at = ? WHERE source_id = ?", [said, source_id])
 
+    def _unlink(self, sources: Sequence[Source], other_voices: bool = False) -> None:
+        """Forget who the speakers of these recordings are elsewhere, if it is said anew who speaks in them.
+
+        Called before the change; `catalog.speakers.links_are_due` finds what is missing then.
+        """
+        self.connection.execute(
+            "DELETE FROM base.link WHERE regexp_replace(local_id, '-[^-]*$', '') IN ("
+            " SELECT new.source_id"
+            " FROM (SELECT unnest(?::VARCHAR[]) AS source_id, unnest(?::VARCHAR[]) AS speaker) AS new"
+            " LEFT JOIN base.source USING (source_id) WHERE ? OR source.speaker IS DISTINCT FROM new.speaker)",
+            [[s.source_id for s in sources], [rows.plain(s.speaker) for s in sources], other_voices],
+        )
+
     def _delete_source(self, source_id: str) -> None:
         for statement in (
             "DELETE FROM base.address WHERE source_id = ?",
@@ -293,15 +308,17 @@ class Catalog:
             "DELETE FROM base.mark WHERE source_id = ?",
             "DELETE FROM base.voice WHERE source_id = ?",
             "DELETE FROM base.resolved WHERE source_id = ?",
+            "DELETE FROM base.label_hold WHERE source_id = ?",
             "DELETE FROM base.segment WHERE source_id = ?",
             "DELETE FROM base.source WHERE source_id = ?",
         ):
             self.connection.execute(statement, [source_id])
 
-    def all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def all(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query of this package's own."""
+        values = parameters if isinstance(parameters, dict) else list(parameters)
         with _explained("the catalog can't be read", PdidError):
-            return self.connection.execute(sql, list(parameters)).fetchall()
+            return self.connection.execute(sql, values).fetchall()
 
     def _strings(self, sql: str, parameters: Sequence[object] = ()) -> list[str]:
         return [str(row[0]) for row in self.all(sql, parameters)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ HOP = RATE // 100
 
 ENGLISH_ONLY_VOCABULARY = 51_864
 """Tokens of OpenAI's English-only models; the multilingual ones have one more or two."""
+
+
+class FeatureSource(Protocol):
+    """Log-mels by index: (features float32 (n_mels, window), valid frames). A list of such pairs is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Floats, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,7 @@ class Hypothesis:
     logprob: float  # natural logarithm, the mean over its tokens with the end-of-text one; 0 is certainty
     n_tokens: int  # the end-of-text token included
     cut_off: bool  # the model ran into its limit of tokens (448) before it came to an end
+    heard: str | None = None  # the likeliest language of the first window; None where it was not asked for
 
 
 def load_whisper(model: str | Path = DEFAULT_WHISPER, device: str | None = None, dtype: str | None = None) -> Whisper:
@@ -194,12 +203,14 @@ def transcribe(
     *,
     batch_size: int = 8,
     context: Context = "full",
+    hear_language: bool = False,
     progress: Progress = lambda share: None,
 ) -> list[Hypothesis]:
     """What is said in each sound: mono float32 (n,) at 16 kHz, of any length.
 
     A sound longer than the model's window is cut where it is quiet (`quiet_windows`); the texts are joined with a
-    space, and the log-probability is the mean over all tokens.
+    space, and the log-probability is the mean over all tokens. `hear_language` also says which language the model
+    takes it for, as `detect_language` does, for the price of one token.
     Raises UsageError for a language the model does not know.
     """
     window = window_frames(whisper.model) * HOP
@@ -211,7 +222,7 @@ def transcribe(
         parts = [sounds[spans[k][0]][spans[k][1].start : spans[k][1].end] for k in batch]
         features = whisper.feature_extractor(parts, sampling_rate=RATE, return_tensors="np")["input_features"]
         n_valid = [-(-len(part) // HOP) for part in parts]
-        said.update(zip(batch, _decode(whisper, features, n_valid, language, context), strict=True))
+        said.update(zip(batch, _decode(whisper, features, n_valid, language, context, hear_language), strict=True))
         progress(min(1.0, (first + len(batch)) / len(order)))
     pieces: list[list[Hypothesis]] = [[] for _ in sounds]
     for k, (i, _) in enumerate(spans):
@@ -221,7 +232,7 @@ def transcribe(
 
 def transcribe_features(
     whisper: Whisper,
-    features: Sequence[tuple[Floats, int]],
+    features: FeatureSource,
     language: str | None,
     *,
     batch_size: int = 8,
@@ -243,7 +254,12 @@ def transcribe_features(
 
 
 def _decode(
-    whisper: Whisper, features: Floats, n_valid: Sequence[int], language: str | None, context: Context
+    whisper: Whisper,
+    features: Floats,
+    n_valid: Sequence[int],
+    language: str | None,
+    context: Context,
+    hear_language: bool = False,
 ) -> list[Hypothesis]:
     """Greedy decoding of one batch: log-mels float32 (batch, n_mels, window)."""
     import torch
@@ -257,6 +273,7 @@ def _decode(
         frames = context_frames(model, n_valid, context)
         inputs = torch.from_numpy(np.ascontiguousarray(features[..., :frames], np.float32))
         hidden = encode(model, inputs.to(whisper.device, whisper.dtype))
+        heard = [language for language, _ in _likeliest(whisper, hidden)] if hear_language else [None] * len(hidden)
         model.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             return_timestamps=False,
@@ -267,11 +284,11 @@ def _decode(
         )
     tokens, logprobs = torch.stack(record.tokens, 1).tolist(), torch.stack(record.logprobs, 1).tolist()
     said = []
-    for row, probabilities in zip(tokens, logprobs, strict=True):
+    for row, probabilities, likeliest in zip(tokens, logprobs, heard, strict=True):
         ended = config.eos_token_id in row
         n = row.index(config.eos_token_id) + 1 if ended else len(row)
         text = whisper.tokenizer.decode(row[:n], skip_special_tokens=True).strip()
-        said.append(Hypothesis(text, sum(probabilities[:n]) / n, n, not ended))
+        said.append(Hypothesis(text, sum(probabilities[:n]) / n, n, not ended, likeliest))
     return said
 
 
@@ -297,7 +314,7 @@ def _join(parts: list[Hypothesis]) -> Hypothesis:
     n = sum(part.n_tokens for part in parts)
     logprob = sum(part.logprob * part.n_tokens for part in parts) / n
     text = " ".join(part.text for part in parts if part.text)
-    return Hypothesis(text, logprob, n, any(part.cut_off for part in parts))
+    return Hypothesis(text, logprob, n, any(part.cut_off for part in parts), parts[0].heard)
 
 
 def quiet_windows(sound: Floats, window: int) -> list[Span]:
@@ -328,22 +345,29 @@ def detect_language(whisper: Whisper, sounds: Sequence[Floats], *, batch_size: i
     Only the first window is heard, as in OpenAI's `detect_language`. An English-only model says en with certainty.
     """
     import torch
-    from transformers.modeling_outputs import BaseModelOutput
 
     if not whisper.is_multilingual:
         return [("en", 1.0) for _ in sounds]
-    config = whisper.model.generation_config
     window = window_frames(whisper.model) * HOP
-    languages, ids = whisper.languages, list(config.lang_to_id.values())
     found: list[tuple[str, float]] = []
     for first in range(0, len(sounds), batch_size):
         batch = [sound[:window] for sound in sounds[first : first + batch_size]]
         features = whisper.feature_extractor(batch, sampling_rate=RATE, return_tensors="pt")["input_features"]
         with torch.inference_mode():
-            hidden = encode(whisper.model, features.to(whisper.device, whisper.dtype))
-            start = torch.full((len(batch), 1), config.decoder_start_token_id, device=whisper.device)
-            output = BaseModelOutput(last_hidden_state=hidden)
-            logits = whisper.model(encoder_outputs=output, decoder_input_ids=start, use_cache=False).logits
-        chances, best = logits[:, -1, ids].float().softmax(-1).max(-1)
-        found += [(languages[i], chance) for i, chance in zip(best.tolist(), chances.tolist(), strict=True)]
+            found += _likeliest(whisper, encode(whisper.model, features.to(whisper.device, whisper.dtype)))
     return found
+
+
+def _likeliest(whisper: Whisper, hidden: torch.Tensor) -> list[tuple[str, float]]:
+    """The likeliest language and its probability, by the encoder's states (batch, frames, width) of each sound."""
+    import torch
+    from transformers.modeling_outputs import BaseModelOutput
+
+    if not whisper.is_multilingual:
+        return [("en", 1.0)] * len(hidden)
+    config = whisper.model.generation_config
+    start = torch.full((len(hidden), 1), config.decoder_start_token_id, device=whisper.device)
+    output = BaseModelOutput(last_hidden_state=hidden)
+    logits = whisper.model(encoder_outputs=output, decoder_input_ids=start, use_cache=False).logits
+    chances, best = logits[:, -1, list(config.lang_to_id.values())].float().softmax(-1).max(-1)
+    return [(whisper.languages[i], chance) for i, chance in zip(best.tolist(), chances.tolist(), strict=True)]

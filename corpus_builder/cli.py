@@ -14,6 +14,12 @@ from catalog.errors import PdidError, UsageError
 COMMANDS = {
     "ingest": ("corpus_builder.commands.ingest", "Media in, clips and catalog rows out."),
     "split": ("corpus_builder.commands.split", "Divide the clips into train, dev and test without leaks."),
+    "transcribe": ("corpus_builder.commands.transcribe", "What is said in the clips: by a Whisper, or from files."),
+    "benchmark": ("asr_experiments.commands.benchmark", "Does masking what betrays the accent help? Arms × seeds."),
+    "speakers": ("corpus_builder.commands.speakers", "Who is whom across recordings: list, link, merge, split."),
+    "export": ("corpus_builder.commands.export", "Write the corpus in the formats that others read."),
+    "rebuild": ("corpus_builder.commands.rebuild", "Recreate a corpus from a release without audio."),
+    "report": ("corpus_builder.commands.report", "The corpus on one page, to look at and to listen to."),
     "sql": ("corpus_builder.commands.sql", "Ask the catalog, read-only."),
     "status": ("corpus_builder.commands.status", "What the corpus holds and what is left to do."),
     "doctor": ("corpus_builder.commands.doctor", "Check this machine: versions, ffmpeg, models, disk, GPU."),

@@ -23,16 +23,18 @@ from pathlib import Path
 
 from catalog.errors import PdidError
 from catalog.records import Address, Source, SourceResult, Stage, Status
+from catalog.speakers import links_are_due
 from catalog.store import Catalog, open_catalog
 from corpus_builder.plan import Plan
 from corpus_builder.sources import SourceRequest
+from corpus_builder.speakers import link_speakers
 from corpus_builder.workers import SCRATCH, Job, processes, work, work_in_process
 
 CLIPS = "clips"
 COMMIT_WAIT_S = 600.0
 """Seconds a finished source waits for whoever holds the catalog: its work may have taken hours."""
 
-LABELS = ("accent", "speaker", "language", "licence", "title", "channel", "uploaded_at")
+LABELS = ("accent", "accent_raw", "speaker", "language", "licence", "title", "channel", "uploaded_at")
 
 
 class Need(StrEnum):
@@ -157,6 +159,7 @@ def ingest(requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: in
         run = _Run(corpus, plan, jobs, watch, known)
         try:
             yield from run(tasks)
+            _link(corpus)
         finally:
             shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
 
@@ -205,6 +208,15 @@ def _labelled(source: Source, request: SourceRequest) -> Source:
     """The source with the labels of a request, where that says something."""
     said = {name: getattr(request, name) for name in LABELS if getattr(request, name) is not None}
     return replace(source, **said, extra={**source.extra, **request.extra})
+
+
+def _link(corpus: Path) -> None:
+    """Link the speakers of all recordings, where this run or one that was cut off has changed any."""
+    with open_catalog(corpus, wait_s=COMMIT_WAIT_S) as catalog:
+        due = links_are_due(catalog)
+    if due:
+        with open_catalog(corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+            link_speakers(catalog)
 
 
 class _Run:

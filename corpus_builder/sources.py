@@ -45,6 +45,7 @@ class SourceRequest:
     channel: str | None = None
     uploaded_at: datetime | None = None  # UTC
     extra: dict[str, str] = field(default_factory=dict)  # further columns of the sources file, as they are
+    accent_raw: str | None = field(default=None, compare=False)  # the accent's label as it was written
 
 
 def find_sources(
@@ -62,11 +63,11 @@ def find_sources(
     requests: dict[str, SourceRequest] = {}
     for argument in arguments:
         for path in _expand(argument, Path(), must_exist=True):
-            request = SourceRequest(address_of(path), path, accent=name)
+            request = SourceRequest(address_of(path), path, accent=name, accent_raw=accent)
             requests[request.uri] = request
     if sources_file is not None:
         for request in read_sources_file(sources_file, taxonomy):
-            requests[request.uri] = request if request.accent else replace(request, accent=name)
+            requests[request.uri] = request if request.accent else replace(request, accent=name, accent_raw=accent)
     return list(requests.values())
 
 
@@ -207,6 +208,7 @@ def _labels(row: Mapping[str, str], taxonomy: Taxonomy) -> SourceRequest:
         uri="",
         path=Path(),
         accent=taxonomy.canonical(accent) if accent else None,
+        accent_raw=accent or None,
         speaker=row.get("speaker") or None,
         language=row.get("language") or None,
         licence=row.get("licence") or None,

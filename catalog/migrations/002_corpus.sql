@@ -43,6 +43,14 @@ CREATE TABLE base.transcript (
     CHECK (start_sample < end_sample)
 );
 
+-- which labels hold for which pieces, the less specific and the less trusted ones too
+CREATE TABLE base.label_hold (
+    segment_id VARCHAR NOT NULL,
+    source_id VARCHAR NOT NULL,
+    label_id VARCHAR NOT NULL,
+    PRIMARY KEY (segment_id, label_id)
+);
+
 CREATE TABLE base.resolved (
     segment_id VARCHAR PRIMARY KEY,
     source_id VARCHAR NOT NULL,

@@ -1,0 +1,335 @@
+"""The matrix: every arm with every seed, each cell a row in `runs`, every hypothesis a row in `predictions`."""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
+from asr_experiments.cam import Method, SaliencyMaps
+from asr_experiments.checkpoint import save_whisper
+from asr_experiments.classifier import Classifier, load_classifier, save_classifier, train_classifier
+from asr_experiments.datasets import Utterance, read_sound
+from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
+from asr_experiments.features import LogMels
+from asr_experiments.finetune import Finetuned, finetune, mean_loss
+from asr_experiments.scoring import NORMALISED, Errors, Score, groups, score, total
+from asr_experiments.training_set import FinetuneSettings, TrainingSet, paper_settings, training_set
+from catalog.context import Context
+from catalog.errors import PdidError
+from catalog.experiments import runs, write_run
+from catalog.records import Prediction, Run
+from catalog.store import open_catalog
+from catalog.whisper import Whisper, load_whisper, transcribe, transcribe_features
+
+COMMIT_WAIT_S = 600.0
+"""Seconds a finished cell waits for whoever holds the catalog: its work may have taken hours."""
+
+DEV_CLIPS = 64
+"""Dev clips that are transcribed after each epoch for the learning curve; the dev loss is over all of them."""
+
+Report = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell: `fresh` where it was worked on now; `error` where it failed."""
+
+    cell: Cell
+    run: Run | None  # None where another process has it in work
+    fresh: bool
+
+    @property
+    def error(self) -> str | None:
+        return self.run.metrics.get("error") if self.run else None
+
+
+def run_cells(experiment: Experiment, wanted: Sequence[Cell], report: Report) -> Iterator[Outcome]:
+    """Run the cells that are not done, in order; yields each one's outcome once it is in the catalog.
+
+    A cell that another process has in work is passed over. A cell whose training breaks down is recorded with the
+    reason, and the others go on; a later run tries it again. Stopping loses at most the epoch at hand.
+    Raises PdidError where the model, the data or the catalog can't be used.
+    """
+    save_experiment(experiment)
+    done = {run.run_id: run for run in _runs(experiment) if "error" not in run.metrics}
+    for cell in wanted:
+        old = done.get(experiment.run_id(cell))
+        if old:
+            yield Outcome(cell, old, False)
+            continue
+        with claim(experiment.cell_folder(cell), wait=False) as mine:
+            if not mine:
+                yield Outcome(cell, None, False)
+                continue
+            # another process may have finished it since
+            old = next((r for r in _runs(experiment) if r.run_id == experiment.run_id(cell)), None)
+            if old and "error" not in old.metrics:
+                yield Outcome(cell, old, False)
+                continue
+            try:
+                run, said = run_cell(experiment, cell, report)
+            except PdidError as error:
+                run, said = _record(experiment, cell, {"error": str(error)}), []
+            with open_catalog(experiment.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+                write_run(catalog, run, said)
+            if "error" not in run.metrics:
+                shutil.rmtree(experiment.cell_folder(cell) / "checkpoint", ignore_errors=True)
+            yield Outcome(cell, run, True)
+
+
+def _runs(experiment: Experiment) -> list[Run]:
+    with open_catalog(experiment.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:  # makes it where there is none
+        return runs(catalog, experiment.experiment_id)
+
+
+def run_cell(experiment: Experiment, cell: Cell, report: Report) -> tuple[Run, list[Prediction]]:
+    """Train one arm with one seed, test it, and save its weights in the cell's folder."""
+    began = time.monotonic()
+    whisper = load_whisper(experiment.settings.model)
+    maps = prepare_maps(experiment, whisper, cell.arm, report)
+    folder = experiment.cell_folder(cell)
+    metrics: dict[str, Any] = {}
+    settings = finetune_settings(experiment, whisper, cell)
+    if cell.arm != UNTRAINED:
+        data = training_data(experiment, whisper)
+        dev = experiment.of("dev")
+        made = finetune(
+            whisper,
+            data,
+            settings,
+            augment=make_augment(cell.arm, maps, experiment.settings.mask),
+            arm=cell.arm,
+            folder=folder / "checkpoint",
+            evaluate=_dev_curve(experiment, whisper, dev) if dev else None,
+            hook=lambda step, n, loss: report(f"{cell.name}: training", step / n),
+            logs=_logs(folder),
+        )
+        metrics |= _of_training(made)
+        save_whisper(whisper, folder / "model")
+    scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share))
+    metrics |= told | {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory(whisper)}
+    run = _record(experiment, cell, metrics, settings, str(whisper.device))
+    said = [
+        Prediction(run.run_id, s.segment_id, s.reference, s.hypothesis, s.errors[NORMALISED].errors) for s in scores
+    ]
+    return run, said
+
+
+def _record(
+    experiment: Experiment,
+    cell: Cell,
+    metrics: dict[str, Any],
+    training: FinetuneSettings | None = None,
+    device: str | None = None,
+) -> Run:
+    config = {
+        "settings": asdict(experiment.settings),
+        "training": asdict(training) if training else None,
+        "data_fingerprint": experiment.data_fingerprint,
+        "model_version": experiment.model_version,
+        "trained_on": experiment.trained_on,
+        "environment": environment(),
+        "device": device,
+    }
+    model = experiment.settings.model
+    run_id, now = experiment.run_id(cell), datetime.now(UTC)
+    return Run(run_id, experiment.experiment_id, cell.arm, cell.seed, model, config, metrics, now)
+
+
+# ---------------------------------------------------------------- before training
+
+
+def log_mels(experiment: Experiment, whisper: Whisper, utterances: Sequence[Utterance]) -> LogMels:
+    """The clips' log-mels, from the cache that all experiments share."""
+    return LogMels([utterance.path for utterance in utterances], whisper.feature_extractor, experiment.cache)
+
+
+def training_data(experiment: Experiment, whisper: Whisper) -> TrainingSet:
+    """The training clips that the model can take."""
+    train = experiment.of("train")
+    mels = log_mels(experiment, whisper, train)
+    lengths = [mels.lengths(i) for i in range(len(mels))]
+    return training_set(whisper, mels, [u.text for u in train], experiment.settings.language, lengths)
+
+
+def finetune_settings(experiment: Experiment, whisper: Whisper, cell: Cell) -> FinetuneSettings:
+    """The paper's for the model's size, and what the experiment says instead."""
+    settings = experiment.settings
+    said = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
+    changes = {name: value for name, value in said.items() if value is not None}
+    return paper_settings(
+        whisper,
+        **changes,
+        seed=cell.seed,
+        context=settings.context,
+        lora=settings.lora,
+        fresh_draws=settings.mask.fresh,
+    )
+
+
+def prepare_maps(experiment: Experiment, whisper: Whisper, arm: ArmName, report: Report) -> SaliencyMaps | None:
+    """The training clips' saliency maps for an arm, made on first need; None for arms that look at none."""
+    if arm in WITHOUT_MAPS:
+        return None
+    made = obtain_classifier(experiment, whisper, report)
+    train = experiment.of("train")
+    method: Method = "gradcam++" if arm == "saliency++" else "gradcam"
+    cam = replace(experiment.settings.cam, method=method)
+    maps = SaliencyMaps(made, log_mels(experiment, whisper, train), cam, [u.accent for u in train])
+    maps.prepare(lambda share: report("saliency maps", share))
+    return maps
+
+
+def obtain_classifier(experiment: Experiment, whisper: Whisper, report: Report) -> Classifier:
+    """The experiment's accent classifier, trained on its training clips the first time."""
+    folder = experiment.folder / "classifier"
+    with claim(folder, wait=True):
+        if (folder / "classifier.json").exists():
+            return load_classifier(folder, str(whisper.device))
+        clips = [u for u in experiment.utterances if u.split in ("train", "dev")]
+        mels = log_mels(experiment, whisper, clips)
+        mels.prepare(lambda share: report("log-mels", share))
+        train, dev = ([i for i, u in enumerate(clips) if u.split == split] for split in ("train", "dev"))
+        made = train_classifier(
+            mels,
+            [u.accent for u in clips],
+            train,
+            dev,
+            experiment.settings.classifier,
+            str(whisper.device),
+            lambda share: report("accent classifier", share),
+        )
+        save_classifier(made, folder)
+        return made
+
+
+# ---------------------------------------------------------------- after training
+
+
+def measure(
+    experiment: Experiment, whisper: Whisper, progress: Callable[[float], None]
+) -> tuple[list[Score], dict[str, Any]]:
+    """Transcribe the test clips; their scores, and the rates of each group of accents.
+
+    With `--context auto` the full window is tested as well, and its rates stand beside.
+    """
+    utterances = experiment.of("test")
+    settings = experiment.settings
+    contexts: list[Context] = ["full"] if settings.context == "full" else ["auto", "full"]
+    found: list[Score] = []
+    told: dict[str, Any] = {}
+    for number, context in enumerate(contexts):
+
+        def done(share: float, number: int = number) -> None:
+            progress((number + share) / len(contexts))
+
+        heard = hear(experiment, whisper, utterances, context, done)
+        scores = score(utterances, heard, settings.language)
+        if not number:
+            found = scores
+            told["groups"] = group_rates(experiment, scores)
+        else:
+            told[f"groups_{context}"] = group_rates(experiment, scores)
+    return found, told
+
+
+def hear(
+    experiment: Experiment,
+    whisper: Whisper,
+    utterances: Sequence[Utterance],
+    context: Context,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, str]:
+    """What the model hears in each clip, by segment id; clips longer than its window are heard in parts."""
+    window = int(whisper.feature_extractor.n_samples)
+    short = sorted((u for u in utterances if u.n_samples <= window), key=lambda u: (u.n_samples, u.segment_id))
+    long = [u for u in utterances if u.n_samples > window]
+    language, share = experiment.settings.language, len(short) / max(1, len(utterances))
+    mels = log_mels(experiment, whisper, short)
+    said = transcribe_features(
+        whisper, mels, language, context=context, batch_size=16, progress=lambda done: progress(done * share)
+    )
+    heard = {u.segment_id: hypothesis.text for u, hypothesis in zip(short, said, strict=True)}
+    for number, utterance in enumerate(long):
+        parts = transcribe(whisper, [read_sound(utterance.path)], language, context=context)
+        heard[utterance.segment_id] = parts[0].text
+        progress(share + (1 - share) * (number + 1) / len(long))
+    return heard
+
+
+def group_rates(experiment: Experiment, scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Error rates of each group, as they go into `runs.metrics`."""
+    return [
+        {
+            "kind": group.kind,
+            "name": group.name,
+            "accents": group.accents,
+            "n_clips": len(group.scores),
+            "n_speakers": group.n_speakers,
+            "forms": {form: _rates(group.total(form)) for form in scores[0].errors},
+        }
+        for group in groups(scores, experiment.trained_on, experiment.settings.standard)
+    ]
+
+
+def _rates(errors: Errors) -> dict[str, Any]:
+    return asdict(errors) | {"wer": errors.wer, "cer": errors.cer}
+
+
+def _dev_curve(experiment: Experiment, whisper: Whisper, dev: Sequence[Utterance]) -> Callable[[int], dict[str, float]]:
+    """What joins the learning curve after each epoch: dev loss and dev word error rate."""
+    settings = experiment.settings
+    mels = log_mels(experiment, whisper, dev)
+    lengths = [mels.lengths(i) for i in range(len(mels))]
+    data = training_set(whisper, mels, [u.text for u in dev], settings.language, lengths)
+    some = dev[:: -(-len(dev) // DEV_CLIPS)]
+
+    def evaluate(epoch: int) -> dict[str, float]:
+        heard = hear(experiment, whisper, some, settings.context)
+        errors = total(s.errors[NORMALISED] for s in score(some, heard, settings.language))
+        return {"dev_loss": mean_loss(whisper, data, settings.context)} | (
+            {"dev_wer": errors.wer} if errors.wer else {}
+        )
+
+    return evaluate
+
+
+def _of_training(made: Finetuned) -> dict[str, Any]:
+    shares = [row["share_masked"] for row in made.epochs]
+    return {
+        "losses": made.losses,
+        "epochs": made.epochs,
+        "n_updates": made.n_updates,
+        "n_clips": made.n_clips,
+        "n_trained": made.n_trained,
+        "micro_batch": made.micro_batch,
+        "resumed_from": made.resumed_from,
+        "left_out": made.left_out,
+        "share_masked": sum(shares) / len(shares),
+        "seconds_training": made.seconds,
+    }
+
+
+def _logs(folder: Path) -> Path | None:
+    """Where TensorBoard's files go; None where it is not installed."""
+    return folder / "tensorboard" if importlib.util.find_spec("tensorboard") else None
+
+
+def peak_memory(whisper: Whisper) -> int:
+    """Bytes: of the GPU since the process began where the model is on one, else of the process."""
+    if whisper.device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,164 @@
+"""`pdid benchmark`: does masking what betrays the accent help? Arms × seeds on a split or a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asr_experiments.commands.options import (
+    data_options,
+    make_settings,
+    read_data,
+    read_seeds,
+    sweep,
+)
+
+if TYPE_CHECKING:
+    from asr_experiments.benchmark import Outcome
+    from asr_experiments.experiment import Experiment
+
+EXAMPLES = """\b
+Examples:
+  pdid benchmark --dry-run                              check everything, and say how long it would take
+  pdid benchmark --model tiny --language fa             every arm, seeds 0, 1 and 2, on the newest split
+  pdid benchmark --arms zero-shot,finetune,specaugment,saliency --seeds 0 --epochs 3
+  pdid benchmark --dataset digits.csv --model ./whisper-digits --language en --standard USA
+  pdid benchmark --sweep leave-one-out --arms finetune,saliency
+  pdid benchmark --paper --model base                   the paper's choices throughout
+
+Started twice, two processes share the cells. Stopped and started again, it goes on after the last whole epoch.
+"""
+
+
+@click.group(invoke_without_command=True, epilog=EXAMPLES)
+@data_options
+@click.option(
+    "--arms", default="all", show_default=True, help="Which of the trainings to compare, see docs/benchmark.md."
+)
+@click.option("--seeds", default="0,1,2", show_default=True, help="Random seeds; each arm is trained once with each.")
+@click.option("--epochs", type=click.IntRange(1), help="Times the data is gone through, twice each.  [default: 10]")
+@click.option("--batch-size", type=click.IntRange(1), help="Clips in an update.  [default: the paper's for the size]")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW.  [default: the paper's for the size]"
+)
+@click.option(
+    "--context",
+    type=click.Choice(["full", "auto"]),
+    default="full",
+    show_default=True,
+    help="What the encoder runs on: its whole window, or the batch's longest clip (faster; both are tested).",
+)
+@click.option("--lora", is_flag=True, help="Train low-rank matrices in place of all weights.")
+@click.option(
+    "--gradcam-layer", type=click.IntRange(1, 4), default=4, show_default=True, help="Convolution that is looked at."
+)
+@click.option("--thresholds", metavar="NAME|A,B,C", help="paper, aggressive, conservative, or three.  [default: paper]")
+@click.option(
+    "--probabilities", metavar="A,B,C,D", help="Masking chances of the two middle tiers.  [default: 0,0.05,0.7,0.9]"
+)
+@click.option("--fill", type=click.Choice(["zero", "mean", "floor"]), help="What is masked becomes.  [default: zero]")
+@click.option("--draw", type=click.Choice(["pixel", "clip"]), help="Chances are drawn per.  [default: pixel]")
+@click.option("--leave-out", metavar="ACCENT", help="Take an accent out of training, and test it as an unseen one.")
+@click.option(
+    "--sweep",
+    "sweep_kind",
+    type=click.Choice(["thresholds", "leave-one-out"]),
+    help="Several experiments: each set of thresholds, or each training accent left out.",
+)
+@click.option("--paper", is_flag=True, help="The paper's every choice: full clips, one fixed mask, padding too.")
+@click.option("--dry-run", is_flag=True, help="Check everything and estimate the time; train nothing.")
+@click.pass_context
+def benchmark(ctx: click.Context, /, **chosen: Any) -> None:
+    """Fine-tune Whisper on original and masked speech, arm by arm, and compare them on seen and unseen accents.
+
+    Every arm sees the same clips in the same number of updates. Each cell of the matrix is a row of `runs`, each
+    hypothesis a row of `predictions`; the report is runs/ID/report.html.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from asr_experiments.arms import read_arms
+    from asr_experiments.experiment import cells
+
+    wanted = cells(read_arms(chosen["arms"]), read_seeds(chosen["seeds"]))
+    experiments = prepare(chosen)
+    if chosen["dry_run"]:
+        from asr_experiments.dry_run import estimate
+
+        for experiment in experiments:
+            for line in estimate(experiment, wanted):
+                click.echo(json.dumps(line.as_json(), ensure_ascii=False) if chosen["as_json"] else str(line))
+        return
+    failed = sum([_run(experiment, wanted, chosen["as_json"]) for experiment in experiments])
+    ctx.exit(1 if failed else 0)
+
+
+def prepare(chosen: dict[str, Any]) -> list[Experiment]:
+    """The experiments that the command line means, their data checked and their model found or made."""
+    from asr_experiments.datasets import shared_speakers
+    from asr_experiments.experiment import make_experiment
+    from asr_experiments.models import obtain
+
+    corpus: Path = chosen["corpus"]
+    data = read_data(corpus, chosen["split"], chosen["dataset"], chosen["language"], chosen["standard"])
+    for reason, n in data.left_out.items():
+        click.echo(f"{n} clips of the split are left out: {reason}", err=True)
+    if both := shared_speakers(data.utterances):
+        click.echo(
+            f"warning: {len(both)} speakers are heard in training and in test ({', '.join(both[:5])}): what is "
+            "measured on them is not about new speakers",
+            err=True,
+        )
+    model, version = obtain(chosen["model"], data.utterances, data.standard, data.language, corpus, _say)
+    settings = sweep(make_settings(model, data, chosen), chosen["sweep_kind"], data.utterances)
+    return [make_experiment(corpus, one, version, data.utterances) for one in settings]
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _run(experiment: Experiment, wanted: Any, as_json: bool) -> int:
+    """Run the cells with progress; returns how many failed."""
+    from asr_experiments.benchmark import run_cells
+    from asr_experiments.progress import Display
+    from asr_experiments.report.write import write_report
+
+    failed = 0
+    with Display(experiment.experiment_id, len(wanted)) as display:
+        for outcome in run_cells(experiment, wanted, display.watch):
+            failed += outcome.error is not None
+            display.finished(_line(outcome))
+            if as_json:
+                click.echo(json.dumps(_as_json(experiment, outcome), ensure_ascii=False))
+    path = write_report(experiment.corpus, experiment.experiment_id)
+    click.echo(f"experiment {experiment.experiment_id}: {len(wanted)} cells, {failed} failed; report: {path}", err=True)
+    return failed
+
+
+def _line(outcome: Outcome) -> str:
+    if outcome.run is None:
+        return f"{outcome.cell.name}: in work by another process"
+    if outcome.error:
+        return f"{outcome.cell.name}: failed: {outcome.error}"
+    rates = [
+        f"{group['name']} {group['forms']['normalised']['wer']:.1%}"
+        for group in outcome.run.metrics["groups"]
+        if group["kind"] != "accent" and group["forms"]["normalised"]["wer"] is not None
+    ]
+    old = "" if outcome.fresh else " (done before)"
+    return f"{outcome.cell.name}: word errors {', '.join(rates)}{old}"
+
+
+def _as_json(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "experiment_id": experiment.experiment_id,
+        "run_id": experiment.run_id(outcome.cell),
+        "arm": outcome.cell.arm,
+        "seed": outcome.cell.seed,
+        "fresh": outcome.fresh,
+        "error": outcome.error,
+        "groups": outcome.run.metrics.get("groups") if outcome.run else None,
+    }

@@ -1,0 +1,168 @@
+"""Options of the benchmark and its studies, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from catalog.errors import UsageError
+
+if TYPE_CHECKING:
+    from asr_experiments.datasets import Utterance
+    from asr_experiments.experiment import BenchmarkSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+THRESHOLDS: Mapping[str, tuple[float, float, float]] = {
+    "paper": (0.3, 0.5, 0.7),
+    "aggressive": (0.2, 0.4, 0.6),
+    "conservative": (0.4, 0.6, 0.8),
+}
+
+corpus_option = click.option(
+    "--corpus",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("corpus"),
+    envvar="PDID_CORPUS",
+    show_default=True,
+    show_envvar=True,
+    help="The corpus folder; runs/ in it takes what a benchmark makes.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
+
+
+def data_options(command: F) -> F:
+    """What to run on, and with which model."""
+    for option in reversed(
+        [
+            click.option("--split", help="A split of the corpus.  [default: the newest]"),
+            click.option(
+                "--dataset",
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="A CSV file with clip, text, accent, speaker, split in place of the corpus.",
+            ),
+            click.option(
+                "--model", default="mini", show_default=True, help="A Whisper: size, hub id or folder; mini trains one."
+            ),
+            click.option("--language", help="Of the speech, such as fa.  [default: what the corpus says]"),
+            click.option("--standard", help="The accent the others are compared with.  [default: the taxonomy's]"),
+            corpus_option,
+            json_option,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The clips, and what is known of them as a whole."""
+
+    utterances: list[Utterance]
+    language: str | None
+    standard: str | None
+    left_out: dict[str, int]  # reason -> clips that can't be used
+
+
+def read_data(
+    corpus: Path, split: str | None, dataset: Path | None, language: str | None, standard: str | None
+) -> Data:
+    """The clips that the data options mean. Raises UsageError for both a split and a data set, and for bad data."""
+    from asr_experiments.datasets import from_split, left_out, read_dataset
+
+    if dataset is not None:
+        if split is not None:
+            raise UsageError("--split and --dataset: a benchmark runs on one of them; leave the other out")
+        return Data(read_dataset(dataset), language, standard, {})
+    utterances = from_split(corpus, split)
+    languages, taxonomy_standard = _facts(corpus, split)
+    if language is None and len(languages) > 1:
+        raise UsageError(f"the clips are in {', '.join(languages)}: say which with --language")
+    if standard is None and any(utterance.accent == taxonomy_standard for utterance in utterances):
+        standard = taxonomy_standard
+    return Data(utterances, language or next(iter(languages), None), standard, left_out(corpus, split))
+
+
+def _facts(corpus: Path, split: str | None) -> tuple[list[str], str | None]:
+    """The languages of a split's clips, and the standard accent it was made with."""
+    from catalog.store import open_catalog
+
+    with open_catalog(corpus) as catalog:
+        info = [one for one in catalog.splits() if split in (None, one.name)][-1]
+        answer = catalog.query(
+            "SELECT DISTINCT language FROM splits JOIN segments USING (segment_id)"
+            " WHERE split_name = ? AND language IS NOT NULL ORDER BY 1",
+            [info.name],
+        )
+        return [str(row[0]) for row in answer.rows], info.settings.get("standard")
+
+
+def numbers(text: str, name: str, count: int | None = None) -> tuple[float, ...]:
+    """Comma-separated numbers. Raises UsageError for anything else, or for another count of them."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{name}: expected numbers with commas between, got {text!r}") from None
+    if count is not None and len(found) != count:
+        raise UsageError(f"{name}: expected {count} numbers, got {len(found)} in {text!r}")
+    return found
+
+
+def read_seeds(text: str) -> list[int]:
+    """Comma-separated seeds. Raises UsageError for anything else."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+        if not seeds or min(seeds) < 0:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--seeds: expected whole numbers from 0 with commas between, got {text!r}") from None
+    return list(dict.fromkeys(seeds))
+
+
+def make_settings(model: str, data: Data, chosen: Mapping[str, Any]) -> BenchmarkSettings:
+    """The settings that the command line means; `chosen` are the options of `pdid benchmark` by name."""
+    from asr_experiments.cam import CamSettings
+    from asr_experiments.classifier import ClassifierSettings
+    from asr_experiments.experiment import BenchmarkSettings
+    from asr_experiments.masking import MaskSettings
+
+    paper = bool(chosen["paper"])
+    base = MaskSettings.paper() if paper else MaskSettings()
+    said: dict[str, Any] = {name: chosen[name] for name in ("fill", "draw") if chosen[name] is not None}
+    if chosen["thresholds"] is not None:
+        named = THRESHOLDS.get(chosen["thresholds"])
+        said["thresholds"] = named or numbers(chosen["thresholds"], "--thresholds", 3)
+    if chosen["probabilities"] is not None:
+        a, b, c, d = numbers(chosen["probabilities"], "--probabilities", 4)
+        said |= {"low": (a, b), "high": (c, d)}
+    kept = {"valid_only": base.valid_only, "fresh": base.fresh}
+    return BenchmarkSettings(
+        model=model,
+        language=data.language,
+        standard=data.standard,
+        epochs=chosen["epochs"],
+        batch_size=chosen["batch_size"],
+        learning_rate=chosen["learning_rate"],
+        context=chosen["context"],
+        lora=chosen["lora"],
+        mask=MaskSettings(**(kept | said)),
+        cam=CamSettings(layer=chosen["gradcam_layer"], valid_only=not paper),
+        classifier=ClassifierSettings.paper() if paper else ClassifierSettings(),
+        leave_out=chosen["leave_out"],
+    )
+
+
+def sweep(settings: BenchmarkSettings, kind: str | None, utterances: Sequence[Utterance]) -> list[BenchmarkSettings]:
+    """The ready configurations: three sets of thresholds, or every training accent left out in turn."""
+    from dataclasses import replace
+
+    if kind == "thresholds":
+        return [replace(settings, mask=replace(settings.mask, thresholds=three)) for three in THRESHOLDS.values()]
+    if kind == "leave-one-out":
+        accents = sorted({u.accent for u in utterances if u.split == "train"} - {settings.standard})
+        return [replace(settings, leave_out=accent) for accent in accents]
+    return [settings]

@@ -1,0 +1,55 @@
+"""The Whisper that a benchmark begins with: a published one, a folder, or a mini of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from asr_experiments.datasets import Utterance
+from catalog.errors import UsageError
+from catalog.whisper_files import obtain_whisper, weights_hash
+
+MINI = "mini"
+
+
+def obtain(
+    model: str,
+    utterances: Sequence[Utterance],
+    standard: str | None,
+    language: str | None,
+    corpus: Path,
+    say: Callable[[str], None],
+) -> tuple[str, str]:
+    """What to load the model by, and its version: the name with the first 8 hex digits of its weights' SHA-256.
+
+    `mini` is trained on the training clips of the standard accent the first time, and kept in runs/models. Raises
+    UsageError for a mini without a standard accent, a folder that is no Whisper, or a language it does not know;
+    PdidError where the model is missing and can't be downloaded.
+    """
+    if model == MINI:
+        model = str(_obtain_mini(utterances, standard, language, corpus, say))
+    found = obtain_whisper(model)
+    return model, f"{found.name} {weights_hash(found.folder)[:8]}"
+
+
+def _obtain_mini(
+    utterances: Sequence[Utterance],
+    standard: str | None,
+    language: str | None,
+    corpus: Path,
+    say: Callable[[str], None],
+) -> Path:
+    from asr_experiments.mini import obtain_mini
+
+    train = [u for u in utterances if u.split == "train"]
+    if standard is None:
+        raise UsageError(
+            "--model mini is trained on the standard accent: name it with --standard "
+            f"(the training clips have {', '.join(sorted({u.accent for u in train}))}), or give another --model"
+        )
+    chosen = [u for u in train if u.accent == standard]
+    if not chosen:
+        raise UsageError(f"--standard: no training clip has the accent {standard!r}, and a mini is trained on those")
+    if language is None:
+        raise UsageError("--model mini: say the language of the speech with --language, such as fa or en")
+    return obtain_mini(chosen, language, corpus / "runs" / "models", say)

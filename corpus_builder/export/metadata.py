@@ -1,0 +1,139 @@
+"""A metadata-only release: what `pdid rebuild` recreates the corpus from, without a second of sound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from catalog.annotations import labels, link_rules, links, transcripts
+from catalog.records import Address, Label, Transcript
+from catalog.store import Catalog, open_catalog
+from corpus_builder.config import load_settings
+from corpus_builder.export import release as to
+from corpus_builder.export.card import write_card
+from corpus_builder.export.clips import ExportClip
+from corpus_builder.export.croissant import FileSet, write_croissant
+from corpus_builder.export.job import Job, sha256_of, write_lines
+
+
+def write(job: Job, out: Path) -> None:
+    """Write release.json, the tables that `release.py` names, README.md and croissant.json.
+
+    Recordings come whole, rejected pieces and all, unless accents or a split are chosen: then the chosen clips alone,
+    and what is said of them. Raises PdidError where a clip's file is gone.
+    """
+    sums = {clip.segment_id: _sum(job, clip) for clip in job.watch(job.clips, "hashing")}
+    with open_catalog(job.corpus) as catalog:
+        release = _read(job, catalog, sums)
+    settings = load_settings(job.corpus)
+    taxonomy = job.corpus / settings.taxonomy
+    if taxonomy.is_file():  # one of the user's own
+        shutil.copyfile(taxonomy, out / to.TAXONOMY)
+        settings = settings.model_copy(update={"taxonomy": to.TAXONOMY})
+    about = to.ReleaseInfo(to.VERSION, version("pdid"), job.created_at, settings.model_dump(mode="json"))
+    write_lines(out / to.ABOUT, TypeAdapter(to.ReleaseInfo).dump_json(about, indent=2).decode().splitlines())
+    write_lines(out / to.SOURCES.file, to.SOURCES.lines(release.sources))
+    write_lines(out / to.SEGMENTS.file, to.SEGMENTS.lines(release.segments))
+    write_lines(out / to.MARKS.file, to.MARKS.lines(release.marks))
+    write_lines(out / to.LABELS.file, to.LABELS.lines(release.labels))
+    write_lines(out / to.TRANSCRIPTS.file, to.TRANSCRIPTS.lines(release.transcripts))
+    write_lines(out / to.RULES.file, to.RULES.lines(release.rules))
+    write_lines(out / to.SPLITS.file, to.SPLITS.lines(release.splits))
+    write_lines(out / to.MEMBERS.file, to.MEMBERS.lines(release.members))
+    write_card(job, out, {})
+    write_croissant(job, out, TABLES)
+
+
+def _sum(job: Job, clip: ExportClip) -> str:
+    try:
+        return sha256_of(job.corpus / clip.path)
+    except FileNotFoundError:
+        raise job.gone(clip) from None
+
+
+def _read(job: Job, catalog: Catalog, sums: dict[str, str]) -> to.Release:
+    """Everything that is to be released, as records."""
+    whole = job.choice.accents is None and job.choice.split is None
+    ids = sorted({clip.source_id for clip in job.clips})
+    results = [result for result in map(catalog.result, ids) if result]
+    addresses = _relative([address for result in results for address in result.addresses])
+    who = links(catalog)
+    release = to.Release(to.ReleaseInfo(to.VERSION, "", job.created_at), [], [], [], [], [], [], [], [])
+    for result in results:
+        source_id = result.source.source_id
+        places = [to.Place(addresses[a.uri], a.size_bytes) for a in result.addresses if a.uri in addresses]
+        source = replace(result.source, uri=places[0].address if places else source_id)
+        release.sources.append(to.ReleasedSource(source, places, list(result.stages) if whole else []))
+        pieces = [s for s in result.segments if s.segment_id in sums or (whole and not s.kept)]
+        for segment in pieces:
+            local = segment.speaker_id
+            speaker = who.get(local, local) if local else None
+            release.segments.append(to.ReleasedSegment(segment, speaker, sums.get(segment.segment_id)))
+        release.marks.extend(to.ReleasedMark(source_id, mark) for mark in result.marks)
+        spans = None if whole else [(piece.start, piece.end) for piece in pieces]
+        release.labels.extend(label for label in labels(catalog, source_id) if _touches(label, spans))
+        release.transcripts.extend(text for text in transcripts(catalog, source_id) if _touches(text, spans))
+    release.rules.extend(r for r in link_rules(catalog) if {r.a.source_id, r.b.source_id} <= set(ids))
+    there = {piece.segment.segment_id for piece in release.segments}
+    for split in catalog.splits():
+        if job.choice.split in (None, split.name):
+            release.splits.append(split)
+            for member in catalog.split_members(split.name):
+                if member.segment_id in there:
+                    release.members.append(to.ReleasedMember(split.name, member))
+    return release
+
+
+def _touches(said: Label | Transcript, spans: Sequence[tuple[int, int]] | None) -> bool:
+    """Whether something is said of all of the recording or of one of these stretches; None is all of them."""
+    if spans is None or said.start is None or said.end is None:
+        return True
+    return any(said.start < end and start < said.end for start, end in spans)
+
+
+def _relative(addresses: Sequence[Address]) -> dict[str, str]:
+    """Addresses as a release gives them: local files relative to the folder that holds them all.
+
+    A file whose name is no text is left out: it is found by its hash.
+    """
+    local = [a.uri for a in addresses if a.uri.startswith("/")]
+    root = os.path.commonpath([os.path.dirname(uri) for uri in local]) if local else ""
+    found = {uri: os.path.relpath(uri, root) for uri in local}
+    return found | {a.uri: a.uri for a in addresses if "://" in a.uri and not a.uri.startswith("file:")}
+
+
+def _columns(**columns: str) -> dict[str, tuple[str, str]]:
+    return {name: ("string", meaning) for name, meaning in columns.items()}
+
+
+JSON_LINES = "application/jsonlines"
+TABLES = [
+    FileSet(
+        "sources",
+        to.SOURCES.file,
+        JSON_LINES,
+        {},
+        _columns(
+            source="The recording: what is known of it, its SHA-256 and length in samples at 16 kHz",
+            places="Where it was found: web addresses, or paths relative to the media's folder",
+            stages="The stages that worked on it, their models and a hash of their settings",
+        ),
+    ),
+    FileSet(
+        "segments",
+        to.SEGMENTS.file,
+        JSON_LINES,
+        {},
+        _columns(
+            segment="The piece: recording, start and end in samples at 16 kHz, gain in dB, scores, kept or why not",
+            speaker="Who speaks, the same in all recordings",
+            clip_sha256="SHA-256 of the clip's WAV file",
+        ),
+    ),
+]

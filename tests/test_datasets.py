@@ -1,0 +1,536 @@
+"""Dataset files and their faults, splits of a corpus, sound of any kind, and the loaders of published corpora."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr_experiments.datasets import (
+    Utterance,
+    content_id,
+    from_split,
+    left_out,
+    read_dataset,
+    read_sound,
+    require_splits,
+    shared_speakers,
+    sound_length,
+    split_facts,
+)
+from asr_experiments.loaders import LOADERS, write_dataset
+from catalog.annotations import write_transcripts
+from catalog.errors import PdidError, UsageError
+from catalog.records import RATE, SplitMember, Transcript
+from catalog.store import open_catalog
+
+HEADER = "clip,text,accent,speaker,split"
+
+
+def tone(path: Path, seconds: float = 0.5, rate: int = RATE, hertz: float = 440, channels: int = 1) -> Path:
+    """Write a tone; every frequency makes another file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    soundfile.write(path, np.repeat(wave[:, None], channels, axis=1), rate)
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Write lines as a dataset file beside three clips a.wav, b.wav and c.wav."""
+    for i, name in enumerate("abc"):
+        tone(tmp_path / f"{name}.wav", hertz=300 + 100 * i)
+
+    def write(*lines: str, header: str = HEADER) -> Path:
+        path = tmp_path / "data.csv"
+        path.write_text("\n".join([header, *lines]) + "\n", "utf-8")
+        return path
+
+    return write
+
+
+# --- dataset files
+
+
+def test_a_dataset(dataset: Callable[..., Path], tmp_path: Path) -> None:
+    path = dataset("a.wav,سلام،  خوبی؟,Yazdi,s1,train,tv", "", "b.wav,two,US,s2,test,", header=HEADER + ",source")
+    path.write_text(path.read_text("utf-8").replace("سلام،  خوبی؟", '"سلام،  خوبی؟"'), "utf-8")
+    first, second = read_dataset(path)
+    a = (tmp_path / "a.wav").read_bytes()
+    assert first == Utterance(
+        hashlib.sha256(a).hexdigest()[:16], tmp_path / "a.wav", "سلام،  خوبی؟", "Yazdi", "s1", "tv", "train", RATE // 2
+    )
+    assert (second.split, second.source, second.text) == ("test", "s2", "two")  # no source: the speaker
+
+
+def test_separators_order_case_and_further_columns(dataset: Callable[..., Path]) -> None:
+    path = dataset("s1;12;test;one, two;a.wav;US", header="Speaker;age;SPLIT;text;clip;accent")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    (only,) = read_dataset(path)
+    assert (only.text, only.speaker, only.accent, only.split) == ("one, two", "s1", "US", "test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["a.wav,one,US,s1,train", "x.wav,two,US,s1,test"], ["line 3", "no clip", "x.wav", "relative to the file"]),
+        (["a.wav,,US,s1,train"], ["line 2", "`text` is empty", "leave the clip out"]),
+        (["a.wav,  ,US,s1,train"], ["line 2", "`text` is empty"]),
+        (["a.wav,one,,s1,train"], ["line 2", "`accent` is empty"]),
+        (["a.wav,one,US,,train"], ["line 2", "`speaker` is empty"]),
+        (["a.wav,one,US,s1,"], ["line 2", "`split` is empty"]),
+        (["a.wav,one,US,s1"], ["line 2", "`split` is empty"]),
+        ([",one,US,s1,train"], ["line 2", "`clip` is empty"]),
+        (["a.wav,one,US,s1,validation"], ["line 2", "'validation'", "train, dev or test"]),
+        (["a.wav,one,US,s1,train", "b.wav,b,US,s1,dev", "./a.wav,one,US,s1,test"], ["line 4", "line 2", "same bytes"]),
+        (["a.wav,one, two,US,s1,train"], ["line 2", "6 cells under 5 columns", "quotes"]),
+        (['a.wav,"one,US,s1,train'], ["not valid CSV"]),
+        (["noise.wav,one,US,s1,train"], ["line 2", "noise.wav", "can't be read as sound", "WAV or FLAC"]),
+        (["empty.wav,one,US,s1,train"], ["line 2", "no sound in it"]),
+        ([], ["names no clip"]),
+    ],
+)
+def test_a_fault_is_said_with_its_line(
+    dataset: Callable[..., Path], tmp_path: Path, lines: list[str], words: list[str]
+) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"no sound at all")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    with pytest.raises(UsageError) as error:
+        read_dataset(dataset(*lines))
+    for word in ["data.csv", *words]:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_sound_under_two_names_is_a_duplicate(dataset: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "copy.wav").write_bytes((tmp_path / "a.wav").read_bytes())
+    with pytest.raises(UsageError, match=r"line 3: the clip 'copy\.wav' stands in line 2 already"):
+        read_dataset(dataset("a.wav,one,US,s1,train", "copy.wav,one,US,s1,test"))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("clip,text,accent,split", "no column `speaker` (it has clip, text, accent, split)"),
+        ("file,words", "no column `clip`, `text`, `accent`, `speaker`, `split`"),
+        (HEADER + ",Text", "the column `text` is there twice"),
+    ],
+)
+def test_a_header_at_fault(dataset: Callable[..., Path], header: str, words: str) -> None:
+    with pytest.raises(UsageError, match="line 1") as error:
+        read_dataset(dataset("a.wav,one,US,s1,train", header=header))
+    assert words in str(error.value)
+
+
+def test_no_file_no_text_no_utf8(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there\.csv can't be read: No such file"):
+        read_dataset(tmp_path / "there.csv")
+    (tmp_path / "empty.csv").write_bytes(b"\n \n")
+    with pytest.raises(UsageError, match="is empty: it needs a header"):
+        read_dataset(tmp_path / "empty.csv")
+    (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\na.wav,caf\xe9,US,s1,train\n")
+    with pytest.raises(UsageError, match=r"not UTF-8 \(byte 41\)"):
+        read_dataset(tmp_path / "latin.csv")
+
+
+def test_needed_sides_and_shared_speakers(dataset: Callable[..., Path]) -> None:
+    utterances = read_dataset(dataset("a.wav,one,US,s1,train", "b.wav,two,US,s1,dev", "c.wav,two,US,s2,train"))
+    require_splits(utterances, ["train", "dev"])
+    with pytest.raises(UsageError, match=r"no test speech among the 3 clips \(there is dev, train\)"):
+        require_splits(utterances, ["train", "test"])
+    assert shared_speakers(utterances) == []
+    assert shared_speakers(read_dataset(dataset("a.wav,one,US,s1,train", "b.wav,two,US,s1,test"))) == ["s1"]
+
+
+# --- sound
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"),
+    [("a.wav", 8000, 1), ("a.wav", 16_000, 2), ("a.flac", 44_100, 2), ("a.ogg", 48_000, 1), ("a.mp3", 22_050, 1)],
+)
+def test_sound_of_any_kind_is_16_khz_mono(tmp_path: Path, name: str, rate: int, channels: int) -> None:
+    path = tone(tmp_path / name, seconds=1.0, rate=rate, channels=channels)
+    sound = read_sound(path)
+    assert sound.dtype == np.float32
+    assert sound.shape == (len(sound),)
+    assert abs(len(sound) - sound_length(path)) <= 1
+    assert abs(len(sound) - RATE) <= RATE // 10  # coded sound may be padded
+    middle = sound[RATE // 4 : 3 * RATE // 4]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert np.argmax(spectrum) * RATE / len(middle) == pytest.approx(440, abs=2)
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    both = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
+    soundfile.write(tmp_path / "two.wav", both, RATE, subtype="FLOAT")
+    assert read_sound(tmp_path / "two.wav") == pytest.approx(np.full(100, 0.125))
+
+
+def test_no_sound(tmp_path: Path) -> None:
+    (tmp_path / "no.wav").write_text("no")
+    for path in (tmp_path / "no.wav", tmp_path / "not there.wav"):
+        with pytest.raises(PdidError, match=r"\.wav can't be read as sound"):
+            read_sound(path)
+
+
+# --- a split of a corpus
+
+
+def say(corpus: Path, texts: Iterable[tuple[str, str]]) -> None:
+    """Add transcripts (segment_id, text) to a corpus."""
+    with open_catalog(corpus, write=True) as catalog:
+        clips = {clip.segment_id: clip for clip in catalog.clips()}
+        write_transcripts(
+            catalog,
+            [
+                Transcript(
+                    clips[name].source_id, clips[name].start, clips[name].end, text, "human", datetime.now(UTC), "en"
+                )
+                for name, text in texts
+            ],
+        )
+
+
+def test_a_split_of_a_corpus(corpus: Path) -> None:
+    with open_catalog(corpus, write=True) as catalog:
+        clips = catalog.clips()
+        catalog.update_labels(
+            [*map(lambda source: __import__("dataclasses").replace(source, accent="Yazdi"), catalog.sources())]
+        )
+    with pytest.raises(UsageError, match="has no split: write one"):
+        from_split(corpus)
+    sides = ["train", "test", "dev"] * len(clips)
+    with open_catalog(corpus, write=True) as catalog:
+        members = [SplitMember(clip.segment_id, side) for clip, side in zip(clips, sides, strict=False)]
+        catalog.write_split(members[:-1], name="one", seed=0, settings={"standard": "Tehrani"})
+        catalog.write_split(members, name="two", seed=1, settings={})
+    with pytest.raises(UsageError, match="no clip of the split 'two' has a transcript"):
+        from_split(corpus)
+    assert left_out(corpus) == {"no transcript": len(clips)}
+    say(corpus, [(clip.segment_id, f"می‌گوید {i}") for i, clip in enumerate(clips) if i != 1])
+
+    found = from_split(corpus)
+    assert [u.segment_id for u in found] == [clip.segment_id for i, clip in enumerate(clips) if i != 1]
+    assert left_out(corpus) == {"no transcript": 1}
+    first = found[0]
+    assert first == Utterance(
+        clips[0].segment_id,
+        corpus / clips[0].path,
+        "می‌گوید 0",
+        "Yazdi",
+        first.speaker,
+        clips[0].source_id,
+        "train",
+        clips[0].end - clips[0].start,
+    )
+    assert first.speaker
+    for one in found:
+        assert len(read_sound(one.path)) == one.n_samples
+    assert len(from_split(corpus, "one")) == len(found) - (len(clips) != 2)
+    assert split_facts(corpus).languages == ("en",)
+    assert (split_facts(corpus).name, split_facts(corpus).standard) == ("two", None)
+    assert split_facts(corpus, "one").standard == "Tehrani"
+    with pytest.raises(UsageError, match=r"no split 'three' \(there is one, two\)"):
+        from_split(corpus, "three")
+    first.path.unlink()
+    with pytest.raises(UsageError, match="is not on disk"):
+        from_split(corpus)
+
+
+# --- published corpora, each in the layout it comes in
+
+
+def librispeech(root: Path) -> None:
+    root = root / "LibriSpeech"
+    for subset, speaker, chapter in (
+        ("train-clean-100", "19", "198"),
+        ("dev-other", "116", "288045"),
+        ("test-clean", "61", "70968"),
+    ):
+        folder = root / subset / speaker / chapter
+        ids = [f"{speaker}-{chapter}-{i:04d}" for i in range(2)]
+        for i, name in enumerate(ids):
+            tone(folder / f"{name}.flac", hertz=200 + int(speaker) + 50 * i)
+        (folder / f"{speaker}-{chapter}.trans.txt").write_text(
+            "".join(f"{name} CHAPTER {i} IT'S\n" for i, name in enumerate(ids))
+        )
+    (root / "SPEAKERS.TXT").write_text(
+        ";ID  |SEX| SUBSET           |MINUTES| NAME\n19   | F | train-clean-100  | 25.19 | A\n"
+    )
+
+
+def edacc(root: Path) -> None:
+    root = root / "edacc_v1.0"
+    rate = 32_000
+    for i, conversation in enumerate(("EDACC-C06", "EDACC-C30_P1")):
+        path = root / "data" / f"{conversation}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ramp = np.linspace(-0.5, 0.5, 10 * rate)
+        soundfile.write(path, ramp * (-1) ** i, rate)
+    for split in ("dev", "test"):
+        (root / split).mkdir()
+    (root / "dev" / "stm").write_text(
+        ";; a comment\n"
+        "EDACC-C06 1 EDACC-C06-A 0.00 2.50 <male,l1> C ELEVEN DASH P ONE\n"
+        "EDACC-C06 1 EDACC-C06-B 2.50 4.00 <female,l2> <laugh> YEAH <overlap>\n"
+        "EDACC-C06 1 EDACC-C06-A 4.00 5.00 <male,l1> <laugh>\n"
+        "EDACC-C06 1 EDACC-C06-A 5.00 6.00 <male,l1> IGNORE_TIME_SEGMENT_IN_SCORING\n"
+    )
+    (root / "test" / "stm").write_text(
+        "EDACC-C30_P1 1 EDACC-C30-A 1.25 3.00 <male,l2> HELLO THERE\n"
+        "EDACC-C30_P1 1 EDACC-C30-B 3.00 4.00 <male,l2> NOBODY ASKED\n"
+        "EDACC-C30_P1 1 EDACC-C30-A 9.50 12.00 <male,l2> THE END\n"
+        "EDACC-C30_P1 1 EDACC-C30-A 11.00 12.00 <male,l2> AFTER THE END\n"
+    )
+    accent = "How would you describe your accent in English? (e.g. Italian, Glaswegian)"
+    with (root / "linguistic_background.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [
+                ["PARTICIPANT_ID", "What is your gender?", accent],
+                ["EDACC-C06-A", "Male", "Scottish (Fife)"],
+                ["EDACC-C06-B", "Female", "Standard American,Scottish "],
+                ["EDACC-C30-A", "Male", "Jamaican"],
+                ["EDACC-C30-B", "Male", "NA"],
+            ]
+        )
+
+
+def common_voice(root: Path) -> None:
+    """One language of release 17, and in test.tsv the columns of releases before 8."""
+    new = "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment"
+    old = "client_id path sentence up_votes down_votes age gender accent locale segment"
+    rows = {
+        "train": (
+            new,
+            [
+                [
+                    "a" * 128,
+                    "common_voice_en_1.mp3",
+                    "x",
+                    'He said "no".',
+                    "",
+                    "2",
+                    "0",
+                    "",
+                    "",
+                    "Scottish English",
+                    "",
+                    "en",
+                    "",
+                ]
+            ],
+        ),
+        "dev": (
+            new,
+            [["b" * 128, "common_voice_en_2.mp3", "y", "A dog, a cat", "", "2", "0", "", "", "", "", "en", ""]],
+        ),
+        "test": (old, [["c" * 128, "common_voice_en_3", "Wait.", "2", "0", "", "", "indian", "en", ""]]),
+    }
+    for i, (split, (header, lines)) in enumerate(rows.items()):
+        tone(root / "clips" / f"common_voice_en_{i + 1}.mp3", rate=32_000, hertz=300 + 100 * i)
+        text = "\n".join("\t".join(line) for line in [header.split(), *lines]) + "\n"
+        (root / f"{split}.tsv").write_text(text, "utf-8")
+
+
+def commonaccent(root: Path) -> None:
+    for i, (split, accent) in enumerate(
+        (("train", "SCOTTISH ENGLISH"), ("dev", "FILIPINO"), ("test", "WELSH ENGLISH"))
+    ):
+        clip = tone(root.parent / "cv" / f"common_voice_en_{i}.mp3", rate=32_000, hertz=300 + 100 * i)
+        with (root / f"{split}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [
+                    ["ID", "utt_id", "wav", "wav_format", "text", "duration", "accent"],
+                    [0, f"common_voice_en_{i}", clip, "mp3", f"WORDS, {i}", "0.500", accent],
+                ]
+            )
+    (root / "validated.tsv").write_text(
+        "client_id\tpath\tsentence\n" + "".join(f"{'abc'[i] * 128}\tcommon_voice_en_{i}.mp3\tW\n" for i in range(3))
+    )
+
+
+def pdid_folders(root: Path) -> None:
+    for i, name in enumerate(("Yazdi/spk1/1.wav", "Yazdi/spk2/2.wav", "Tajiki/3.wav")):
+        tone(root / name, hertz=300 + 100 * i)
+        (root / name).with_suffix(".txt").write_text(f" متن {i}\n", "utf-8")
+    tone(root / "Yazdi/spk1/silent.wav", hertz=900)  # no transcript
+
+
+def pdid_export(root: Path) -> None:
+    for i, split in enumerate(("train", "test")):
+        tone(root / split / f"{i}.wav", hertz=300 + 100 * i)
+        (root / split / "metadata.csv").write_text(
+            f"file_name,text,accent,speaker_id,source_id\n{i}.wav,متن {i},Lori,sp{i},src{i}\n", "utf-8"
+        )
+
+
+EXPECTED = {
+    "librispeech": [
+        ("CHAPTER 0 IT'S", "standard", "librispeech-116", "dev", "librispeech-116-288045"),
+        ("CHAPTER 1 IT'S", "standard", "librispeech-116", "dev", "librispeech-116-288045"),
+        ("CHAPTER 0 IT'S", "standard", "librispeech-61", "test", "librispeech-61-70968"),
+        ("CHAPTER 1 IT'S", "standard", "librispeech-61", "test", "librispeech-61-70968"),
+        ("CHAPTER 0 IT'S", "standard", "librispeech-19", "train", "librispeech-19-198"),
+        ("CHAPTER 1 IT'S", "standard", "librispeech-19", "train", "librispeech-19-198"),
+    ],
+    "edacc": [
+        ("C ELEVEN DASH P ONE", "Scottish (Fife)", "EDACC-C06-A", "dev", "EDACC-C06"),
+        ("YEAH", "Standard American,Scottish", "EDACC-C06-B", "dev", "EDACC-C06"),
+        ("HELLO THERE", "Jamaican", "EDACC-C30-A", "test", "EDACC-C30_P1"),
+        ("THE END", "Jamaican", "EDACC-C30-A", "test", "EDACC-C30_P1"),
+    ],
+    "common-voice": [
+        ('He said "no".', "Scottish English", "cv-" + "a" * 16, "train", "cv-" + "a" * 16),
+        ("Wait.", "indian", "cv-" + "c" * 16, "test", "cv-" + "c" * 16),
+    ],
+    "commonaccent": [
+        ("WORDS, 0", "SCOTTISH ENGLISH", "cv-" + "a" * 16, "train", "cv-" + "a" * 16),
+        ("WORDS, 1", "FILIPINO", "cv-" + "b" * 16, "dev", "cv-" + "b" * 16),
+        ("WORDS, 2", "WELSH ENGLISH", "cv-" + "c" * 16, "test", "cv-" + "c" * 16),
+    ],
+    "pdid": [
+        ("متن 2", "Tajiki", "pdid-Tajiki", "test", "pdid-Tajiki"),
+        ("متن 0", "Yazdi", "pdid-Yazdi-spk1", "train", "pdid-Yazdi-spk1"),
+        ("متن 1", "Yazdi", "pdid-Yazdi-spk2", "train", "pdid-Yazdi-spk2"),
+    ],
+    "pdid exported": [
+        ("متن 1", "Lori", "sp1", "test", "src1"),
+        ("متن 0", "Lori", "sp0", "train", "src0"),
+    ],
+}  # fmt: skip
+TREES = {
+    "librispeech": librispeech,
+    "edacc": edacc,
+    "common-voice": common_voice,
+    "commonaccent": commonaccent,
+    "pdid": pdid_folders,
+    "pdid exported": pdid_export,
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a small copy of a corpus."""
+
+    def make(name: str) -> Path:
+        root = tmp_path / "copy"
+        root.mkdir()
+        TREES[name](root)
+        return root
+
+    return make
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_local_copy_becomes_a_dataset(tree: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    target = tmp_path / "out" / f"{name}.csv"
+    count = write_dataset(name.split()[0], tree(name), target)
+    found = read_dataset(target)  # every clip is there and is sound
+    assert [(u.text, u.accent, u.speaker, u.split, u.source) for u in found] == EXPECTED[name]
+    assert count == len(found)
+    assert not [path for path in target.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_every_loader_is_tested() -> None:
+    assert {name.split()[0] for name in TREES} == set(LOADERS)
+
+
+def test_edaccs_turns_are_cut_where_the_stm_says(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    target = tmp_path / "edacc.csv"
+    root = tree("edacc")
+    write_dataset("edacc", root, target)
+    lengths = [u.n_samples / RATE for u in read_dataset(target)]
+    assert lengths == [2.5, 1.5, 1.75, 0.5]  # the last ends with its recording
+    sound = read_sound(tmp_path / "edacc-clips" / "EDACC-C30-A-0000125-0000300.wav")
+    # the second conversation falls from 0.5 to −0.5 in 10 s
+    assert sound[100:-100] == pytest.approx(np.linspace(0.375, 0.2, len(sound))[100:-100], abs=1e-3)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "edacc-clips").iterdir()}
+    assert len(before) == 4
+    write_dataset("edacc", root, target)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "edacc-clips").iterdir()} == before
+    (root / "edacc_v1.0" / "data" / "EDACC-C06.wav").unlink()
+    for path in before:
+        path.unlink()
+    with pytest.raises(PdidError, match=r"EDACC-C06 1 EDACC-C06-A.*can't be cut out"):
+        write_dataset("edacc", root, target)
+    assert len(read_dataset_rows(target)) == 4  # the file is as it was
+
+
+def read_dataset_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_label_for_speech_without_an_accent(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    target = tmp_path / "cv.csv"
+    write_dataset("common-voice", tree("common-voice"), target, "Tehrani")
+    assert [row["accent"] for row in read_dataset_rows(target)] == ["Scottish English", "Tehrani", "indian"]
+    write_dataset("common-voice", tmp_path / "copy", target)
+    assert [row["accent"] for row in read_dataset_rows(target)] == ["Scottish English", "indian"]
+
+
+def test_paths_are_relative_to_the_file(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "libri.csv"
+    write_dataset("librispeech", tree("librispeech"), target)
+    clips = [row["clip"] for row in read_dataset_rows(target)]
+    assert clips[0] == "../copy/LibriSpeech/dev-other/116/288045/116-288045-0000.flac"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("librispeech", "train-clean-100"),
+        ("edacc", r"linguistic_background\.csv"),
+        ("common-voice", "train.tsv, dev.tsv, test.tsv and clips"),
+        ("commonaccent", "train.csv, dev.csv and test.csv"),
+        ("pdid", r"metadata\.csv"),
+    ],
+)
+def test_a_folder_that_is_no_copy(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=words):
+        write_dataset(name, tmp_path / "empty", tmp_path / "out.csv")
+    with pytest.raises(UsageError, match="no folder"):
+        write_dataset(name, tmp_path / "nowhere", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unknown_corpus(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no loader for 'timit': choose from librispeech, edacc, commonaccent"):
+        write_dataset("timit", tmp_path, tmp_path / "out.csv")
+
+
+def test_commonaccent_needs_common_voices_speakers(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    root = tree("commonaccent")
+    (root / "validated.tsv").unlink()
+    with pytest.raises(UsageError, match=r"no speaker for 'common_voice_en_0': put Common Voice's validated\.tsv"):
+        write_dataset("commonaccent", root, tmp_path / "out.csv")
+
+
+def test_a_missing_column_of_a_copy(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    root = tree("common-voice")
+    (root / "dev.tsv").write_text("client_id\tpath\nx\ty\n")
+    with pytest.raises(UsageError, match=r"dev\.tsv has no column 'sentence' \(it has client_id, path\)"):
+        write_dataset("common-voice", root, tmp_path / "out.csv")
+
+
+def test_nothing_of_use(tree: Callable[[str], Path], tmp_path: Path) -> None:
+    root = tree("common-voice")
+    for split in ("train", "dev", "test"):
+        (root / f"{split}.tsv").write_text("client_id\tpath\tsentence\taccents\nx\ty.mp3\tz\t\n")
+    with pytest.raises(UsageError, match="nothing in .* can be used"):
+        write_dataset("common-voice", root, tmp_path / "out.csv")
+    assert not list(tmp_path.glob("*out.csv*"))
+
+
+def test_an_id_is_the_contents(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert content_id(tmp_path / "x") == "ba7816bf8f01cfea"
