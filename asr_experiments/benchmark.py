@@ -21,7 +21,7 @@ from asr_experiments.datasets import Utterance, read_sound
 from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import Finetuned, finetune, mean_loss
-from asr_experiments.scoring import NORMALISED, Errors, Score, groups, score, total
+from asr_experiments.scoring import Errors, Score, groups, score, total
 from asr_experiments.training_set import FinetuneSettings, TrainingSet, paper_settings, training_set
 from catalog.context import Context
 from catalog.errors import PdidError
@@ -120,7 +120,8 @@ def run_cell(experiment: Experiment, cell: Cell, report: Report) -> tuple[Run, l
     metrics |= told | {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory(whisper)}
     run = _record(experiment, cell, metrics, settings, str(whisper.device))
     said = [
-        Prediction(run.run_id, s.segment_id, s.reference, s.hypothesis, s.errors[NORMALISED].errors) for s in scores
+        Prediction(run.run_id, s.segment_id, s.reference, s.hypothesis, s.errors[experiment.settings.score].errors)
+        for s in scores
     ]
     return run, said
 
@@ -296,7 +297,7 @@ def _dev_curve(experiment: Experiment, whisper: Whisper, dev: Sequence[Utterance
 
     def evaluate(epoch: int) -> dict[str, float]:
         heard = hear(experiment, whisper, some, settings.context)
-        errors = total(s.errors[NORMALISED] for s in score(some, heard, settings.language))
+        errors = total(s.errors[settings.score] for s in score(some, heard, settings.language))
         return {"dev_loss": mean_loss(whisper, data, settings.context)} | (
             {"dev_wer": errors.wer} if errors.wer else {}
         )

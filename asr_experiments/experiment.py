@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asr_experiments.arms import UNTRAINED, ArmName
 from asr_experiments.cam import CamSettings
@@ -48,6 +48,7 @@ class BenchmarkSettings:
     mask: MaskSettings = field(default_factory=MaskSettings)
     cam: CamSettings = field(default_factory=CamSettings)
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    score: Literal["normalised", "raw"] = "normalised"  # the texts that the tables' errors are counted on
     leave_out: str | None = None  # an accent taken out of training and tested as an unseen one
 
 

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 Augment = Callable[[Floats, int, int, np.random.Generator], tuple[Floats, float]]
 """(features (n_mels, frames), valid frames, index of the clip, random numbers) -> (changed features, share masked).
 
-The features are a copy of its own that it may write into; the share is of the valid pixels, 0 to 1.
+It leaves the features it is given as they are; the share is of the valid pixels, 0 to 1.
 """
 
 IGNORED = -100
@@ -29,7 +29,7 @@ IGNORED = -100
 
 
 class LogMelSource(Protocol):
-    """Log-mels by index: (features float32 (n_mels, window), valid frames), the array free to be changed."""
+    """Log-mels by index: (features float32 (n_mels, window), valid frames)."""
 
     def __len__(self) -> int: ...
 

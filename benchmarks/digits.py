@@ -88,7 +88,7 @@ def run(folder: Path, seeds: str, only: str | None, epochs: int, context: str, a
         command = [
             *(sys.executable, "-c", "from corpus_builder.cli import main; main()", "benchmark"),
             *("--dataset", str(path), "--corpus", str(folder / "corpus"), "--model", "whisper-digits"),
-            *("--language", "en", "--standard", "USA", "--epochs", str(epochs), "--context", context),
+            *("--language", "en", "--standard", "USA", "--score", "raw", "--epochs", str(epochs), "--context", context),
             *("--arms", chosen, "--seeds", seeds),
         ]
         subprocess.run(command, check=True)
@@ -103,7 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--only")
     parser.add_argument("--arms")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--context", default="auto")
+    parser.add_argument("--context", default="full")
     given = parser.parse_args()
     if given.what == "make":
         make(given.folder)

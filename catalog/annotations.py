@@ -44,15 +44,21 @@ INSERT OR IGNORE INTO base.link_rule (
 """
 
 
-def write_labels(catalog: Catalog, labels: Iterable[Label]) -> None:
-    """Add labels, and settle anew what they are about; one that is there already is not added twice.
+def write_judgements(catalog: Catalog, labels: Iterable[Label], transcripts: Iterable[Transcript]) -> None:
+    """Add labels and transcripts, all or none, and settle anew what they are about; none is added twice.
 
     Raises PdidError if a row breaks a rule of the schema; nothing is written then.
     """
-    said = list(labels)
+    said, texts = list(labels), list(transcripts)
     with catalog.transaction():
         rows.insert(catalog.connection, INSERT_LABEL, ((_id(label), *astuple(label)) for label in said))
-        resolve(catalog.connection, sorted({label.source_id for label in said}))
+        rows.insert(catalog.connection, INSERT_TRANSCRIPT, ((_id(text), *astuple(text)) for text in texts))
+        resolve(catalog.connection, sorted({label.source_id for label in said} | {text.source_id for text in texts}))
+
+
+def write_labels(catalog: Catalog, labels: Iterable[Label]) -> None:
+    """As `write_judgements`, with labels alone."""
+    write_judgements(catalog, labels, ())
 
 
 def labels(catalog: Catalog, source_id: str | None = None) -> list[Label]:
@@ -69,14 +75,8 @@ def labels(catalog: Catalog, source_id: str | None = None) -> list[Label]:
 
 
 def write_transcripts(catalog: Catalog, transcripts: Iterable[Transcript]) -> None:
-    """Add transcripts, and settle anew the text of the pieces; one that is there already is not added twice.
-
-    Raises PdidError if a row breaks a rule of the schema; nothing is written then.
-    """
-    said = list(transcripts)
-    with catalog.transaction():
-        rows.insert(catalog.connection, INSERT_TRANSCRIPT, ((_id(text), *astuple(text)) for text in said))
-        resolve(catalog.connection, sorted({text.source_id for text in said}))
+    """As `write_judgements`, with transcripts alone."""
+    write_judgements(catalog, (), transcripts)
 
 
 def transcripts(catalog: Catalog, source_id: str | None = None) -> list[Transcript]:

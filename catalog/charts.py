@@ -16,7 +16,7 @@ from catalog.page import ISOLATE, POP, Html, el
 WIDTH = 760
 GUTTER = 150  # for the rows' names
 ROW, BAR = 34, 22
-LETTER = 7.2  # about the width of a letter at 13 px
+LETTER = 6.6  # about the width of a letter at 13 px
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,10 @@ class Line:
 
 
 def plain(value: float) -> str:
-    """A number in few digits: 12, 3.5, 0.04."""
-    return f"{value:.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.2g}"
+    """A number in few digits: 1,200, 12.5, 3.5, 0.04."""
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}".removesuffix(".0") if abs(value) >= 10 else f"{value:.2g}"
 
 
 def percent(value: float) -> str:
@@ -108,20 +110,19 @@ def bars(
 
 
 def boxes(title: str, rows: Sequence[Box], *, unit: str, write: Callable[[float], str] = plain) -> Html:
-    """Distributions by row: the box holds the middle half, the line in it is the median, the whiskers end at the 5th
-    and 95th percentile. The axis begins where the values do."""
+    """Distributions by row, in `unit`: the box holds the middle half, the line in it is the median, the whiskers end
+    at the 5th and 95th percentile. The axis begins where the values do."""
     width, gutter = 440, 118
     low = min((row.quantiles[0] for row in rows), default=0.0)
     high = max((row.quantiles[4] for row in rows), default=1.0)
     ticks = _ticks(low, high if high > low else low + 1, 4)
     start, end = min(ticks[0], low), max(ticks[-1], high)
-    room, height = width - gutter - 22, 28 * len(rows) + 36
+    room, height = width - gutter - 22, 28 * len(rows) + 28
 
     def x(value: float) -> float:
         return gutter + 4 + (value - start) / (end - start) * room
 
-    drawn = [_ruler(ticks, x, height - 32, write)]
-    drawn.append(_text(unit, width - 4, height - 2, "quiet", "end"))
+    drawn = [_ruler(ticks, x, height - 24, write)]
     for i, row in enumerate(rows):
         y = i * 28 + 14
         q5, q25, q50, q75, q95 = map(x, row.quantiles)
@@ -134,7 +135,7 @@ def boxes(title: str, rows: Sequence[Box], *, unit: str, write: Callable[[float]
                 el("title", f"{ISOLATE}{row.name}{POP}: {says} {unit}; {row.n} pieces"),
                 el("line", x1=_n(q5), x2=_n(q95), y1=y, y2=y, class_="edge"),
                 el("rect", x=_n(q25), y=y - 7, width=_n(max(1.5, q75 - q25)), height=14, rx=3, style="fill:var(--c0)"),
-                el("line", x1=_n(q50), x2=_n(q50), y1=y - 7, y2=y + 7, style="stroke:var(--card);stroke-width:2"),
+                el("line", x1=_n(q50), x2=_n(q50), y1=y - 10, y2=y + 10, class_="median"),
             ),
         ]
     told = "; ".join(f"{row.name}: median {write(row.quantiles[2])} {unit}, {row.n} pieces" for row in rows[:12])

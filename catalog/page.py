@@ -105,10 +105,16 @@ def fold(summary: str, *content: object, class_: str | None = None) -> Html:
     return el("details", el("summary", summary), *content, class_=class_)
 
 
-def sql(statement: str, parameters: Sequence[object] = ()) -> Html:
-    """The query behind a figure, as it ran; `parameters` are the values of its question marks."""
-    values = [el("p", "with ? = ", el("code", repr(value)), class_="note") for value in parameters]
-    return fold("SQL", el("pre", el("code", statement.strip()), tabindex=0), *values, class_="sql")
+def sql(statement: str, parameters: Sequence[object] = (), what: str = "") -> Html:
+    """The query behind a figure, as it ran; `parameters` are the values of its question marks, `what` it asks for."""
+    values = [el("p", "with ? = ", el("code", _short(repr(value))), class_="note") for value in parameters]
+    return fold(
+        f"SQL: {what}" if what else "SQL", el("pre", el("code", statement.strip()), tabindex=0), *values, class_="sql"
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:280]} … ({len(text)} characters)"
 
 
 def figure(title: str, *content: object, note: str | None = None, folds: Sequence[Html] = ()) -> Html:

@@ -6,7 +6,10 @@ them hold for a piece is settled here, once, whenever one or the other changes, 
 Accent: the most specific scope holds (piece, speaker, recording); in one scope annotator, speaker metadata,
 source metadata, classifier, in this order; then the surer one, then the newer. What somebody said earlier of the
 same piece, in the same scope, no longer counts.
-Text: human, imported, subtitle, model, in this order; then what nothing speaks against, the surer, the newer.
+Text: one language's, the recording's before others; human, imported, subtitle, model, in this order; then what nothing
+speaks against, the surer, the newer. A piece shows the texts of one origin that lie in it, joined, if they cover its
+speech (COVERED) and none of that origin reaches over its edge (SLACK) into speech that they leave out. Newer texts take
+the place of older ones of their origin, unless they cover the piece less well than an older one by itself.
 """
 
 from __future__ import annotations

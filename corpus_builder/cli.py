@@ -16,6 +16,7 @@ COMMANDS = {
     "split": ("corpus_builder.commands.split", "Divide the clips into train, dev and test without leaks."),
     "transcribe": ("corpus_builder.commands.transcribe", "What is said in the clips: by a Whisper, or from files."),
     "benchmark": ("asr_experiments.commands.benchmark", "Does masking what betrays the accent help? Arms × seeds."),
+    "label": ("corpus_builder.commands.label", "Accent labels: out to Label Studio, in from it or a table."),
     "speakers": ("corpus_builder.commands.speakers", "Who is whom across recordings: list, link, merge, split."),
     "export": ("corpus_builder.commands.export", "Write the corpus in the formats that others read."),
     "rebuild": ("corpus_builder.commands.rebuild", "Recreate a corpus from a release without audio."),

@@ -66,6 +66,12 @@ def make_plan(settings: Settings, tell: Callable[[str], None]) -> Plan:
         "loudness": f"pyloudnorm-{version('pyloudnorm')}",
         "quality": f"speechmos-{version('speechmos')}",
     }
+    return Plan(settings, engine, pyannote, demucs, model, stage_hashes(settings, model))
+
+
+def stage_hashes(settings: Settings, model: Mapping[str, str]) -> dict[str, str]:
+    """The hash of all that shapes each stage's result, from the settings and the stages' models."""
+    demucs, pyannote = model["separate"] != "none", model["diarize"].startswith("pyannote.audio ")
     shaping: dict[str, object] = {
         "music": settings.music.model_dump(),
         "vad": settings.vad.model_dump(),
@@ -84,7 +90,7 @@ def make_plan(settings: Settings, tell: Callable[[str], None]) -> Plan:
         name = "" if stage in ("decode", "segment") else model[stage]
         text = json.dumps([before, stage, REVISION[stage], name, shaping.get(stage)], sort_keys=True)
         before = hashes[stage] = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Plan(settings, engine, pyannote, demucs, model, hashes)
+    return hashes
 
 
 def _diarizer(settings: Settings, tell: Callable[[str], None]) -> tuple[Literal["embedded", "pyannote"], Found | None]:

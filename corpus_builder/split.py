@@ -1,35 +1,32 @@
-"""Dividing the clips into train, dev and test so that nobody is heard on two sides.
+"""Dividing the clips into train, dev and test so that nothing is heard on two sides.
 
-Clips that share a recording, a speaker or a speaker's label form a group, and a group goes to one side
-whole. Everything here is a function of the clips and the settings: the order of rows plays no part.
+Clips that share a recording, a speaker, a speaker's label, a channel or a stretch of sound form a group, and a group
+goes to one side whole (`corpus_builder.assignment` says which). Everything here is a function of the clips and the
+settings: the order of rows plays no part.
 """
 
 from __future__ import annotations
 
-import random
+import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from catalog.errors import UsageError
-from catalog.records import RATE
+from catalog.records import RATE, Duplicate
 from catalog.store import Clip
 from corpus_builder.taxonomy import fold
 
 SIDES = ("train", "dev", "test")
 NO_ACCENT = "(none)"
 
-TRIES, FEW = 20, 60
-"""Random orders in which the groups are dealt out, the best result counting, and up to how many groups: more of
-them come near their shares at the first try."""
-
-MISSING = 0.1
-"""What an accent without test clips costs, and a split without dev clips, in squared shares: such a figure can't
-be measured at all, which is worse than one side being a third too large."""
-
 NEAR = 0.05
 """Share of an accent's hours that a side may be off before the report says why."""
+
+Key = tuple[str, str]
+"""What clips may have in common: recording, speaker, speaker's label, channel or near-duplicate, and which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +56,38 @@ class SplitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """Something that several recordings have in common, and that keeps them together."""
+
+    kind: str
+    value: str
+    recordings: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value!r} in {self.recordings} recordings"
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Clips that must stay together. `name` is the smallest source id in it; `size` is samples by accent."""
+    """Clips that must stay together. `name` is the smallest source id in it; `size` is samples by accent.
+
+    `ties` are what joins its recordings, the strongest first.
+    """
 
     name: str
     segment_ids: tuple[str, ...]
     size: Mapping[str, int]
+    recordings: int = 1
+    ties: tuple[Tie, ...] = ()
+
+    def why(self) -> str:
+        """What holds it together, in words."""
+        if not self.ties:
+            return "one recording"
+        sounds = sum(tie.kind == "near-duplicate" for tie in self.ties)
+        named = [str(tie) for tie in self.ties if tie.kind != "near-duplicate"][:2]
+        named += [f"the same sound ({sounds} pairs of clips)"] if sounds else []
+        return f"{self.recordings} recordings joined by {', '.join(named)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,140 +102,79 @@ class AccentReport:
     note: str
 
 
-def make_groups(clips: Iterable[Clip], labels: Mapping[str, str | None]) -> list[Group]:
-    """Connected components of the clips over source, speaker, and the source's speaker label; by name.
+def make_groups(clips: Iterable[Clip], duplicates: Iterable[Duplicate] = ()) -> list[Group]:
+    """Connected components of the clips over recording, speaker, speaker's label, channel and near-duplicates; by name.
 
-    `labels` is the sources file's speaker by source id. Labels that differ only in letter case, spaces
-    or Arabic letter forms mean one person.
+    Labels and channels that differ only in letter case, spaces or Arabic letter forms are one; an empty one is none.
+    A pair of near-duplicates counts where both clips are among those given.
     """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     everything = sorted(clips, key=lambda clip: clip.segment_id)
-    for clip in everything:
-        source = ("source", clip.source_id)
-        label = fold(labels.get(clip.source_id) or "")
-        for other in (("speaker", clip.speaker_id), ("label", label) if label else source):
-            parent[root(other)] = root(source)
-    together: dict[tuple[str, str], list[Clip]] = defaultdict(list)
-    for clip in everything:
-        together[root(("source", clip.source_id))].append(clip)
-    groups = []
-    for members in together.values():
-        size: Counter[str] = Counter()
-        for clip in members:
-            size[clip.accent or NO_ACCENT] += clip.end - clip.start
-        name = min(clip.source_id for clip in members)
-        groups.append(Group(name, tuple(clip.segment_id for clip in members), dict(sorted(size.items()))))
+    if not everything:
+        return []
+    number = {clip.segment_id: n for n, clip in enumerate(everything)}
+    members: dict[Key, list[int]] = defaultdict(list)
+    for n, clip in enumerate(everything):
+        for key in _keys(clip):
+            members[key].append(n)
+    for pair in duplicates:
+        if pair.segment_a in number and pair.segment_b in number:
+            members["near-duplicate", f"{pair.segment_a} {pair.segment_b}"] = [
+                number[pair.segment_a],
+                number[pair.segment_b],
+            ]
+    first = [there[0] for there in members.values() for _ in there]
+    other = [n for there in members.values() for n in there]
+    edges = coo_array(([True] * len(first), (first, other)), shape=(len(everything), len(everything)))
+    _, component = connected_components(edges, directed=False)
+    ties: dict[int, list[Tie]] = defaultdict(list)
+    for (kind, value), there in members.items():
+        if len(there) > 1 and (recordings := len({everything[n].source_id for n in there})) > 1:
+            ties[component[there[0]]].append(Tie(kind, value, recordings))
+    together: dict[int, list[Clip]] = defaultdict(list)
+    for n, clip in enumerate(everything):
+        together[component[n]].append(clip)
+    groups = [_group(here, ties[label]) for label, here in together.items()]
     return sorted(groups, key=lambda group: group.name)
 
 
-def assign(groups: Sequence[Group], settings: SplitSettings) -> dict[str, str]:
-    """The side of each group, by its name: test where an accent is test-only, else as near the shares as can be found.
-
-    Every accent counts the same, whatever its hours. The groups are dealt out in random order, each to
-    the side that lacks most, then moved and swapped while that brings the shares nearer; of `TRIES` such
-    attempts the best counts. The same groups and settings give the same answer.
-    """
-    ordered = sorted(groups, key=lambda group: group.name)
-    fixed = {group.name: "test" for group in ordered if not set(settings.test_only).isdisjoint(group.size)}
-    free = [group for group in ordered if group.name not in fixed]
-    dice = random.Random(settings.seed)
-    best: tuple[float, dict[str, str]] | None = None
-    for _ in range(TRIES if len(free) <= FEW else 1):
-        deal = _Deal(ordered, fixed, settings)
-        order = dice.sample(free, len(free))
-        for group in order:
-            deal.put(group, deal.best_side(group))
-        deal.improve(order)
-        if best is None or deal.cost() < best[0] - 1e-12:
-            best = deal.cost(), dict(deal.side)
-    assert best
-    return best[1]
+def _keys(clip: Clip) -> Iterator[Key]:
+    yield "recording", clip.source_id
+    yield "speaker", clip.speaker_id
+    for kind, text in (("speaker's label", clip.speaker_label), ("channel", clip.channel)):
+        # every two that SQL's lower(trim()) takes for one, as `--check` does, are one here too
+        if text and (name := fold(text.replace("İ", "i")) or text.strip().lower()):
+            yield kind, name
 
 
-class _Deal:
-    """An assignment in the making: who is where, and how far each accent is from its shares."""
+def _group(clips: Sequence[Clip], ties: Iterable[Tie]) -> Group:
+    size: Counter[str] = Counter()
+    for clip in clips:
+        size[clip.accent or NO_ACCENT] += clip.end - clip.start
+    sources = {clip.source_id for clip in clips}
+    return Group(
+        min(sources),
+        tuple(clip.segment_id for clip in clips),
+        dict(sorted(size.items())),
+        len(sources),
+        tuple(sorted(ties, key=lambda tie: (-tie.recordings, tie.kind, tie.value))),
+    )
 
-    def __init__(self, groups: Sequence[Group], fixed: Mapping[str, str], settings: SplitSettings) -> None:
-        self.total: Counter[str] = Counter()
-        self.parts: Counter[str] = Counter()  # groups an accent comes in
-        for group in groups:
-            self.total.update(group.size)
-            self.parts.update(group.size.keys())
-        self.wanted = {accent: settings.wanted(accent) for accent in self.total}
-        self.got = {accent: dict.fromkeys(SIDES, 0) for accent in self.total}
-        self.dev = 0  # samples of all accents
-        share = {"train": 1.0, "dev": settings.dev_share, "test": settings.test_share}
-        self.sides = [side for side in SIDES if share[side] > 0]
-        self.side: dict[str, str] = {}
-        for group in groups:
-            if group.name in fixed:
-                self.put(group, fixed[group.name])
 
-    def put(self, group: Group, side: str | None) -> None:
-        """Move a group to a side, or to none."""
-        for place, sign in ((self.side.pop(group.name, None), -1), (side, 1)):
-            if place:
-                for accent, size in group.size.items():
-                    self.got[accent][place] += sign * size
-                    self.dev += sign * size * (place == "dev")
-        if side:
-            self.side[group.name] = side
-
-    def best_side(self, group: Group) -> str:
-        """The side that gains most from a group."""
-        return min((self._change([(group, side)]), number, side) for number, side in enumerate(self.sides))[2]
-
-    def _change(self, moves: Sequence[tuple[Group, str]]) -> float:
-        """What several moves together add to the cost; nothing is moved."""
-        accents = sorted({accent for group, _ in moves for accent in group.size})
-        before, old = self._cost(accents), [(group, self.side.get(group.name)) for group, _ in moves]
-        for group, side in moves:
-            self.put(group, side)
-        after = self._cost(accents)
-        for group, place in old:
-            self.put(group, place)
-        return after - before
-
-    def cost(self) -> float:
-        """Sum over accents and sides of the squared difference of shares, plus what is missing."""
-        return self._cost(sorted(self.total))
-
-    def _cost(self, accents: Sequence[str]) -> float:
-        cost = MISSING if "dev" in self.sides and not self.dev else 0.0
-        for accent in accents:
-            total, got, wanted = self.total[accent], self.got[accent], self.wanted[accent]
-            cost += sum((got[side] / total - wanted[side]) ** 2 for side in SIDES)
-            if wanted["test"] and not got["test"] and self.parts[accent] > 1:
-                cost += MISSING
-        return cost
-
-    def improve(self, order: Sequence[Group]) -> None:
-        """Move single groups, and swap pairs where there are few enough, as long as that helps."""
-        for _ in range(100):  # each round lowers the cost, so it ends by itself; this bounds the time
-            better = False
-            for i, group in enumerate(order):
-                options = [[(group, side)] for side in self.sides if side != self.side[group.name]]
-                if len(order) <= FEW:
-                    options += [
-                        [(group, self.side[other.name]), (other, self.side[group.name])]
-                        for other in order[i + 1 :]
-                        if self.side[other.name] != self.side[group.name]
-                    ]
-                gains = [(self._change(moves), number) for number, moves in enumerate(options)]
-                gain, number = min(gains, default=(0.0, 0))
-                if gain < -1e-9:
-                    better = True
-                    for moved, side in options[number]:
-                        self.put(moved, side)
-            if not better:
-                return
+def catalog_state(clips: Iterable[Clip], duplicates: Iterable[Duplicate]) -> dict[str, Any]:
+    """What a split was made from: how much of what, and a hash of the clips with all that decides where they go."""
+    ordered = sorted(clips, key=lambda clip: clip.segment_id)
+    pairs = sorted((pair.segment_a, pair.segment_b) for pair in duplicates)
+    said = json.dumps([[astuple(clip) for clip in ordered], pairs], ensure_ascii=False)
+    return {
+        "clips": len(ordered),
+        "sources": len({clip.source_id for clip in ordered}),
+        "speakers": len({clip.speaker_id for clip in ordered}),
+        "near_duplicates": len(pairs),
+        "sha256": hashlib.sha256(said.encode("utf-8", "backslashreplace")).hexdigest(),
+    }
 
 
 def report(groups: Sequence[Group], sides: Mapping[str, str], settings: SplitSettings) -> list[AccentReport]:
@@ -249,10 +211,19 @@ def _note(accent: str, groups: Sequence[Group], total: int, off: float, settings
         return "test-only"
     if off <= NEAR:
         return ""
-    bound = sorted({other for group in groups for other in group.size if other in settings.test_only})
+    bound = [group for group in groups if not set(settings.test_only).isdisjoint(group.size)]
     if bound:
-        return f"shares recordings or speakers with {', '.join(bound)}, which is test-only"
+        others = ", ".join(sorted({other for group in bound for other in group.size if other in settings.test_only}))
+        share = sum(group.size[accent] for group in bound) / total
+        return f"{share:.0%} of it is in one group with {others}, which is test-only: {_why(bound, accent)}"
     if len(groups) == 1:
-        return "one group of recordings, which can't be divided"
+        return f"one group, which can't be divided: {groups[0].why()}"
     largest = max(group.size[accent] for group in groups) / total
-    return f"only {len(groups)} groups, the largest {largest:.0%} of it"
+    mixed = sum(len(group.size) > 1 for group in groups)
+    also = f", {mixed} of them with other accents in them" if mixed else ""
+    return f"only {len(groups)} groups{also}; the largest has {largest:.0%} of it: {_why(groups, accent)}"
+
+
+def _why(groups: Sequence[Group], accent: str) -> str:
+    """What holds together the group with most of an accent."""
+    return max(groups, key=lambda group: (group.size[accent], group.name)).why()

@@ -90,7 +90,8 @@ class Browser:
         """Press a key as a person does: Tab, Enter, ArrowRight, …"""
         text = {"Enter": "\r", " ": " "}.get(key)
         code = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, " ": 32}[key]
-        common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code, "modifiers": 8 * shift}
+        name = "Space" if key == " " else key
+        common = {"key": key, "code": name, "windowsVirtualKeyCode": code, "modifiers": 8 * shift}
         self.send("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
 
@@ -98,21 +99,22 @@ class Browser:
         """A picture of the window, or of the first element that a selector finds."""
         options: dict[str, Any] = {"format": kind}
         if selector:
-            box = f"(r => ({{x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height}}))"
+            box = "(r => ({x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height}))"
             clip = self.run(f"{box}(document.querySelector({json.dumps(selector)}).getBoundingClientRect())")
             options |= {"clip": clip | {"scale": 1}, "captureBeyondViewport": True}
         return base64.b64decode(self.send("Page.captureScreenshot", **options)["data"])
 
     def complaints(self) -> list[str]:
         """Errors and warnings so far: of scripts, the console, the security policy."""
+        bad = ("error", "warning", "assert")
         said = []
         for event in self.events:
-            parameters = event.get("params", {})
-            if event.get("method") == "Runtime.exceptionThrown":
+            method, parameters = event.get("method"), event.get("params", {})
+            if method == "Runtime.exceptionThrown":
                 said.append(str(parameters["exceptionDetails"]))
-            elif event.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
+            elif method == "Runtime.consoleAPICalled" and parameters["type"] in bad:
                 said.append(str(parameters["args"]))
-            elif event.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            elif method == "Log.entryAdded" and parameters["entry"]["level"] in bad:
                 said.append(parameters["entry"]["text"])
         return said
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +142,39 @@ def ingested(talk: Path, two_speakers: Path, test_data: Path, tmp_path_factory: 
 def corpus(ingested: Path, tmp_path: Path) -> Path:
     """A copy of the ingested corpus to do with as one likes."""
     return Path(shutil.copytree(ingested, tmp_path / "corpus"))
+
+
+@pytest.fixture(scope="session")
+def whisper_digits(test_data: Path) -> Path:
+    """The folder of the small Whisper that knows English digits."""
+    folder = Path(os.environ.get("PDID_MODELS") or "not set").absolute() / "whisper-digits"
+    if not (folder / "config.json").is_file():
+        pytest.skip(f"no whisper-digits: PDID_MODELS is {os.environ.get('PDID_MODELS', 'not set')}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of six recordings in which one speaker each, two US ones and a Belgian, reads strings of digits.
+
+    Beside it lie `media/`, `sources.csv` and `transcripts.csv` (source, start_s, end_s, text). Never change it.
+    """
+    tool = test_data.parent / "tools" / "make_digits.py"
+    if not tool.is_file():
+        pytest.skip(f"no recordings of digits: there is no {tool}")
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run([sys.executable, tool, folder, "6"], check=True, stdout=subprocess.DEVNULL)
+    process = start_pdid("ingest", "--sources", folder / "sources.csv", "--corpus", folder / "corpus", *EMBEDDED)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def told(ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ingested corpus with all that a report can show, and its report. Never change it: take a copy."""
+    from tests.report_corpus import tell_everything
+
+    corpus = Path(shutil.copytree(ingested, tmp_path_factory.mktemp("told") / "corpus"))
+    tell_everything(corpus)
+    return corpus

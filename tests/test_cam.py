@@ -71,9 +71,8 @@ def test_grad_cam_is_captums(seed: int, layer: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_grad_cam_plus_plus_is_its_formula(seed: int) -> None:
     """α = g²/(2g² + S g³), w = Σ α ReLU(g), C = ReLU(Σ w A), in plain loops and double precision."""
-    made = net(seed, channels=(4, 4, 4, 6)).double()
+    made = net(seed, 48, channels=(4, 4, 4, 6)).double()
     x = torch.randn(2, N_MELS, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    made = AccentCnn(N_MELS, 48, 3, channels=(4, 4, 4, 6)).double().eval()
     found = class_maps(made, x, torch.tensor([1, 2]), "gradcam++")
     for row, c in enumerate((1, 2)):
         a = made.maps(x[row : row + 1], 4).detach().requires_grad_()

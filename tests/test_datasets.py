@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -202,9 +203,7 @@ def say(corpus: Path, texts: Iterable[tuple[str, str]]) -> None:
 def test_a_split_of_a_corpus(corpus: Path) -> None:
     with open_catalog(corpus, write=True) as catalog:
         clips = catalog.clips()
-        catalog.update_labels(
-            [*map(lambda source: __import__("dataclasses").replace(source, accent="Yazdi"), catalog.sources())]
-        )
+        catalog.update_labels([replace(source, accent="Yazdi") for source in catalog.sources()])
     with pytest.raises(UsageError, match="has no split: write one"):
         from_split(corpus)
     sides = ["train", "test", "dev"] * len(clips)
@@ -305,8 +304,9 @@ def edacc(root: Path) -> None:
 
 def common_voice(root: Path) -> None:
     """One language of release 17, and in test.tsv the columns of releases before 8."""
-    new = "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment"
-    old = "client_id path sentence up_votes down_votes age gender accent locale segment"
+    votes = "up_votes down_votes age gender"
+    new = f"client_id path sentence_id sentence sentence_domain {votes} accents variant locale segment"
+    old = f"client_id path sentence {votes} accent locale segment"
     rows = {
         "train": (
             new,
@@ -315,7 +315,7 @@ def common_voice(root: Path) -> None:
                     "a" * 128,
                     "common_voice_en_1.mp3",
                     "x",
-                    'He said "no".',
+                    '"No," he said.',
                     "",
                     "2",
                     "0",
@@ -388,7 +388,7 @@ EXPECTED = {
         ("THE END", "Jamaican", "EDACC-C30-A", "test", "EDACC-C30_P1"),
     ],
     "common-voice": [
-        ('He said "no".', "Scottish English", "cv-" + "a" * 16, "train", "cv-" + "a" * 16),
+        ('"No," he said.', "Scottish English", "cv-" + "a" * 16, "train", "cv-" + "a" * 16),
         ("Wait.", "indian", "cv-" + "c" * 16, "test", "cv-" + "c" * 16),
     ],
     "commonaccent": [
@@ -526,7 +526,7 @@ def test_nothing_of_use(tree: Callable[[str], Path], tmp_path: Path) -> None:
     root = tree("common-voice")
     for split in ("train", "dev", "test"):
         (root / f"{split}.tsv").write_text("client_id\tpath\tsentence\taccents\nx\ty.mp3\tz\t\n")
-    with pytest.raises(UsageError, match="nothing in .* can be used"):
+    with pytest.raises(UsageError, match=r"nothing in .* can be used"):
         write_dataset("common-voice", root, tmp_path / "out.csv")
     assert not list(tmp_path.glob("*out.csv*"))
 

@@ -61,6 +61,13 @@ Started twice, two processes share the cells. Stopped and started again, it goes
 )
 @click.option("--fill", type=click.Choice(["zero", "mean", "floor"]), help="What is masked becomes.  [default: zero]")
 @click.option("--draw", type=click.Choice(["pixel", "clip"]), help="Chances are drawn per.  [default: pixel]")
+@click.option(
+    "--score",
+    type=click.Choice(["normalised", "raw"]),
+    default="normalised",
+    show_default=True,
+    help="What the tables count errors on; English normalisation writes spoken digits as one number.",
+)
 @click.option("--leave-out", metavar="ACCENT", help="Take an accent out of training, and test it as an unseen one.")
 @click.option(
     "--sweep",
@@ -130,7 +137,7 @@ def _run(experiment: Experiment, wanted: Any, as_json: bool) -> int:
     with Display(experiment.experiment_id, len(wanted)) as display:
         for outcome in run_cells(experiment, wanted, display.watch):
             failed += outcome.error is not None
-            display.finished(_line(outcome))
+            display.finished(_line(outcome, experiment.settings.score))
             if as_json:
                 click.echo(json.dumps(_as_json(experiment, outcome), ensure_ascii=False))
     path = write_report(experiment.corpus, experiment.experiment_id)
@@ -138,15 +145,15 @@ def _run(experiment: Experiment, wanted: Any, as_json: bool) -> int:
     return failed
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: Outcome, form: str) -> str:
     if outcome.run is None:
         return f"{outcome.cell.name}: in work by another process"
     if outcome.error:
         return f"{outcome.cell.name}: failed: {outcome.error}"
     rates = [
-        f"{group['name']} {group['forms']['normalised']['wer']:.1%}"
+        f"{group['name']} {group['forms'][form]['wer']:.1%}"
         for group in outcome.run.metrics["groups"]
-        if group["kind"] != "accent" and group["forms"]["normalised"]["wer"] is not None
+        if group["kind"] != "accent" and group["forms"][form]["wer"] is not None
     ]
     old = "" if outcome.fresh else " (done before)"
     return f"{outcome.cell.name}: word errors {', '.join(rates)}{old}"

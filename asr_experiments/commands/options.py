@@ -152,6 +152,7 @@ def make_settings(model: str, data: Data, chosen: Mapping[str, Any]) -> Benchmar
         mask=MaskSettings(**(kept | said)),
         cam=CamSettings(layer=chosen["gradcam_layer"], valid_only=not paper),
         classifier=ClassifierSettings.paper() if paper else ClassifierSettings(),
+        score=chosen["score"],
         leave_out=chosen["leave_out"],
     )
 

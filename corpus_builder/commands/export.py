@@ -76,5 +76,5 @@ def export(
             line = {"side": side, "clips": len(clips), "hours": round(hours, 6), "speakers": speakers}
             click.echo(json.dumps({"export_id": row.export_id, "path": row.path} | line | {"with_text": written}))
         else:
-            click.echo(f"{side}: {len(clips)} clips, {hours:.2f} h, {speakers} speakers, {written} with text")
+            click.echo(f"{side}: {len(clips)} clips, {hours:.3f} h, {speakers} speakers, {written} with text")
     click.echo(f"{name}: {len(job.clips)} clips of {len(row.clips)} recordings are in {row.path}", err=True)

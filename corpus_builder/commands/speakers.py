@@ -43,6 +43,8 @@ def speakers(ctx: click.Context, corpus: Path, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is None:
         _list(corpus, as_json)
+    elif ctx.get_parameter_source("corpus") is click.core.ParameterSource.COMMANDLINE or as_json:
+        raise UsageError(f"write options after the word: pdid speakers {ctx.invoked_subcommand} --corpus FOLDER")
 
 
 def _list(corpus: Path, as_json: bool) -> None:
@@ -114,7 +116,7 @@ def split(speaker: tuple[str, ...], corpus: Path, as_json: bool) -> None:
 
 def _say(corpus: Path, same: bool, named: Sequence[str], as_json: bool) -> None:
     """Write the rules and link anew."""
-    from catalog.annotations import links, write_link_rules
+    from catalog.annotations import write_link_rules
     from catalog.records import LinkRule
     from catalog.speakers import local_speakers
     from catalog.store import open_catalog
@@ -132,7 +134,7 @@ def _say(corpus: Path, same: bool, named: Sequence[str], as_json: bool) -> None:
         if stretches[name] is None:
             raise UsageError(f"speaker {name!r} has no stretch of speech of its own, so nothing can be said of it")
     with corpus_lock(corpus), open_catalog(corpus, write=True) as catalog:
-        people = links(catalog)
+        people = link_speakers(catalog)
         pairs = rules_of_merge(named) if same else rules_of_split(people, named[0], named[1:])
         author, now = _author(), datetime.now(UTC)
         rules = []

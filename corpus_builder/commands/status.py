@@ -65,12 +65,19 @@ def summarize(catalog: Catalog, taxonomy: Taxonomy) -> dict[str, Any]:
         "SELECT split, count(*) AS clips, coalesce(sum(duration_s), 0) / 3600 AS hours FROM segments"
         " WHERE split IS NOT NULL GROUP BY split ORDER BY split",
     )
+    texts = _objects(
+        catalog,
+        "SELECT text_origin AS origin, sum(duration_s) / 3600 AS hours, count(*) AS clips FROM segments"
+        " WHERE kept AND text_origin IS NOT NULL GROUP BY ALL ORDER BY hours DESC, origin",
+    )
     splits = catalog.splits()
     return {
         "sources": {name: by_status.get(name, 0) for name in ("done", "failed", "pending")},
         "hours_raw": sum(row["hours_raw"] for row in accents),
         "hours_kept": sum(row["hours_kept"] for row in accents),
+        "hours_with_text": sum(row["hours"] for row in texts),
         "accents": accents,
+        "texts": texts,
         "rejected": rejected,
         "failed": _objects(catalog, "SELECT uri, error FROM sources WHERE status = 'failed' ORDER BY uri"),
         "split": {"name": splits[-1].name, "parts": split} if splits else None,
@@ -88,8 +95,12 @@ def _objects(catalog: Catalog, sql: str) -> list[dict[str, Any]]:
 def _print(corpus: Path, found: dict[str, Any]) -> None:
     counts = found["sources"]
     click.echo(f"{corpus}: {counts['done']} sources done, {counts['failed']} failed, {counts['pending']} pending")
-    click.echo(f"{found['hours_raw']:.2f} hours of recordings, {found['hours_kept']:.2f} hours kept")
+    click.echo(
+        f"{found['hours_raw']:.2f} hours of recordings, {found['hours_kept']:.2f} hours kept, "
+        f"{found['hours_with_text']:.2f} of them with text"
+    )
     _table("Hours by accent", [row | {"accent": row["accent"] or "(none)"} for row in found["accents"]])
+    _table("Texts", found["texts"])
     _table("Rejected", found["rejected"])
     if found["split"]:
         _table(f"Newest split: {found['split']['name']}", found["split"]["parts"])

@@ -143,7 +143,7 @@ def _take(corpus: Path, file: Path, source: str | None, language: str | None, as
     notes = [f"{flagged} of them flagged: in another script than their language's"] if flagged else []
     notes += [f"{len(found) - len(new)} were there already"] if len(new) < len(found) else []
     click.echo(
-        f"{'; '.join((f'{len(new)} transcripts imported from {file}', *notes))}. "
+        f"{'; '.join((f'{len(new)} transcript{'s' * (len(new) != 1)} imported from {file}', *notes))}. "
         f"{covered} of the {clips} kept clips of these recordings have a text; those that fit no clip: "
         f"pdid sql @transcripts_without_a_piece --corpus {shlex.quote(str(corpus))}",
         err=True,

@@ -16,7 +16,6 @@ from corpus_builder.export.card import people, processing
 from corpus_builder.export.clips import COLUMNS
 from corpus_builder.export.job import Job, sha256_of, write_lines
 
-TAR = "application/x-tar"
 TYPES = {"string": "sc:Text", "float64": "sc:Float", "int64": "sc:Integer", "bool": "sc:Boolean"}
 LICENCE_URLS = {
     "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
@@ -72,7 +71,9 @@ class FileSet:
     glob: str  # relative to the export
     encoding: str
     more: Mapping[str, str]  # columns beside COLUMNS -> meaning; `audio` is one with the sound in it
-    columns: Mapping[str, tuple[str, str]] | None = None  # instead of COLUMNS
+    columns: Mapping[str, tuple[str, str]] | None = (
+        None  # instead of COLUMNS; a.b is b in the column a's object; {} for no rows
+    )
 
 
 def write_croissant(job: Job, out: Path, files: Sequence[FileSet]) -> None:
@@ -82,17 +83,7 @@ def write_croissant(job: Job, out: Path, files: Sequence[FileSet]) -> None:
         found = sorted(out.glob(group.glob))
         for path in found:
             objects.append(_file(path, str(path.relative_to(out)), group.encoding))
-        if group.encoding == TAR:
-            sets.append(
-                {
-                    "@type": "cr:FileSet",
-                    "@id": f"{group.name}-files",
-                    "containedIn": [{"@id": str(path.relative_to(out))} for path in found],
-                    "encodingFormat": "application/json",
-                    "includes": "*.json",
-                }
-            )
-        elif len(found) > 1:
+        if len(found) > 1:
             sets.append(
                 {
                     "@type": "cr:FileSet",
@@ -127,7 +118,9 @@ def describe(job: Job, files: Sequence[FileSet], objects: list[Any], sets: list[
         "version": "1.0.0",
         "citeAs": f"@misc{{pdid, title = {{{about.name}}}, year = {{{job.created_at:%Y}}}, note = {{{words}}}}}",
         "distribution": [*objects, *sets],
-        "recordSet": [_record_set(group, f"{group.name}-files" in named, objects) for group in files],
+        "recordSet": [
+            _record_set(group, f"{group.name}-files" in named, objects) for group in files if group.columns != {}
+        ],
         **responsible(about),
     }
     return {key: value for key, value in described.items() if value not in (None, [], "")}
@@ -194,22 +187,25 @@ def _file(path: Path, name: str, encoding: str) -> dict[str, Any]:
 
 def _record_set(group: FileSet, is_set: bool, objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The rows of a group of files, with a field for each column."""
+    where: dict[str, Any]
     if is_set:
         where = {"fileSet": {"@id": f"{group.name}-files"}}
     else:
         where = {"fileObject": {"@id": next(o["@id"] for o in objects if Path(o["@id"]).match(group.glob))}}
     fields = []
     columns: dict[str, tuple[str, str]] = {name: ("string", meaning) for name, meaning in group.more.items()}
-    for name, (kind, meaning) in (columns | dict(group.columns or COLUMNS)).items():
-        extract = {"jsonPath": f"$.{name}"} if group.encoding == TAR else {"column": name}
-        source: dict[str, Any] = {**where, "extract": extract}
+    for name, (kind, meaning) in (columns | dict(COLUMNS if group.columns is None else group.columns)).items():
+        column, _, inside = name.partition(".")
+        source: dict[str, Any] = {**where, "extract": {"column": column}}
+        if inside:
+            source["transform"] = {"jsonPath": inside}
         if name == "audio":
             source["transform"] = {"jsonPath": "bytes"}
         fields.append(
             {
                 "@type": "cr:Field",
-                "@id": f"{group.name}/{name}",
-                "name": name,
+                "@id": f"{group.name}/{inside or column}",
+                "name": inside or column,
                 "description": meaning,
                 "dataType": "sc:AudioObject" if name == "audio" else TYPES[kind],
                 "source": source,

@@ -46,6 +46,7 @@ class Job:
     split: str | None  # whose sides the clips have
     choice: Choice
     created_at: datetime
+    tell: Callable[[str], None]
 
     def sides(self) -> Iterator[tuple[str, list[ExportClip]]]:
         """The sides that have clips, with them."""
@@ -104,7 +105,7 @@ def export(
         chosen = choose(catalog, choice, taxonomy, sided=name in SIDED, tell=tell)
         about = read_about(catalog, chosen.clips, home.name)
     now = datetime.now(UTC)
-    job = Job(chosen.clips, about, corpus, home, chosen.split, choice, now)
+    job = Job(chosen.clips, about, corpus, home, chosen.split, choice, now, tell)
     settings: dict[str, Any] = {
         **asdict(choice),
         "split": chosen.split if name in SIDED else choice.split,

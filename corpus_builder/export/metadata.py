@@ -12,14 +12,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from catalog.annotations import labels, link_rules, links, transcripts
-from catalog.records import Address, Label, Transcript
+from catalog.records import Address, Label, Stage, Transcript
 from catalog.store import Catalog, open_catalog
-from corpus_builder.config import load_settings
+from corpus_builder.config import Settings, load_settings
 from corpus_builder.export import release as to
 from corpus_builder.export.card import write_card
 from corpus_builder.export.clips import ExportClip
 from corpus_builder.export.croissant import FileSet, write_croissant
 from corpus_builder.export.job import Job, sha256_of, write_lines
+from corpus_builder.plan import stage_hashes
 
 
 def write(job: Job, out: Path) -> None:
@@ -31,12 +32,14 @@ def write(job: Job, out: Path) -> None:
     sums = {clip.segment_id: _sum(job, clip) for clip in job.watch(job.clips, "hashing")}
     with open_catalog(job.corpus) as catalog:
         release = _read(job, catalog, sums)
-    settings = load_settings(job.corpus)
+    settings, hold = _settings(load_settings(job.corpus), release.sources)
+    if not hold:
+        job.tell("some recordings were made with other settings than the corpus has now: release.json says so")
     taxonomy = job.corpus / settings.taxonomy
     if taxonomy.is_file():  # one of the user's own
         shutil.copyfile(taxonomy, out / to.TAXONOMY)
         settings = settings.model_copy(update={"taxonomy": to.TAXONOMY})
-    about = to.ReleaseInfo(to.VERSION, version("pdid"), job.created_at, settings.model_dump(mode="json"))
+    about = to.ReleaseInfo(to.VERSION, version("pdid"), job.created_at, settings.model_dump(mode="json"), hold)
     write_lines(out / to.ABOUT, TypeAdapter(to.ReleaseInfo).dump_json(about, indent=2).decode().splitlines())
     write_lines(out / to.SOURCES.file, to.SOURCES.lines(release.sources))
     write_lines(out / to.SEGMENTS.file, to.SEGMENTS.lines(release.segments))
@@ -90,6 +93,24 @@ def _read(job: Job, catalog: Catalog, sums: dict[str, str]) -> to.Release:
     return release
 
 
+def _settings(settings: Settings, sources: Sequence[to.ReleasedSource]) -> tuple[Settings, bool]:
+    """The settings that made the recordings, and whether the stages' hashes prove it.
+
+    `pdid ingest --separate` may have said another mode than the file does, so each is tried.
+    """
+    modes = (settings.separate.mode, "auto", "never", "always")
+    for mode in modes:
+        other = settings.model_copy(update={"separate": settings.separate.model_copy(update={"mode": mode})})
+        if all(_made_with(other, row.stages) for row in sources):
+            return other, all(row.stages for row in sources)
+    return settings, False
+
+
+def _made_with(settings: Settings, stages: Sequence[Stage]) -> bool:
+    recorded = {stage.stage: stage.config_hash for stage in stages}
+    return not stages or stage_hashes(settings, {stage.stage: stage.model for stage in stages}) == recorded
+
+
 def _touches(said: Label | Transcript, spans: Sequence[tuple[int, int]] | None) -> bool:
     """Whether something is said of all of the recording or of one of these stretches; None is all of them."""
     if spans is None or said.start is None or said.end is None:
@@ -108,10 +129,6 @@ def _relative(addresses: Sequence[Address]) -> dict[str, str]:
     return found | {a.uri: a.uri for a in addresses if "://" in a.uri and not a.uri.startswith("file:")}
 
 
-def _columns(**columns: str) -> dict[str, tuple[str, str]]:
-    return {name: ("string", meaning) for name, meaning in columns.items()}
-
-
 JSON_LINES = "application/jsonlines"
 TABLES = [
     FileSet(
@@ -119,21 +136,31 @@ TABLES = [
         to.SOURCES.file,
         JSON_LINES,
         {},
-        _columns(
-            source="The recording: what is known of it, its SHA-256 and length in samples at 16 kHz",
-            places="Where it was found: web addresses, or paths relative to the media's folder",
-            stages="The stages that worked on it, their models and a hash of their settings",
-        ),
+        {
+            "source.source_id": ("string", "The recording: the first 16 digits of its SHA-256"),
+            "source.uri": ("string", "Where it was found: a web address, or a path relative to the media's folder"),
+            "source.sha256": ("string", "SHA-256 of its bytes"),
+            "source.n_samples": ("int64", "Its length in samples at 16 kHz"),
+            "source.title": ("string", "Its title"),
+            "source.accent": ("string", "Its accent, by its metadata"),
+            "source.language": ("string", "Its language"),
+            "source.licence": ("string", "What it may be used for"),
+        },
     ),
     FileSet(
         "segments",
         to.SEGMENTS.file,
         JSON_LINES,
         {},
-        _columns(
-            segment="The piece: recording, start and end in samples at 16 kHz, gain in dB, scores, kept or why not",
-            speaker="Who speaks, the same in all recordings",
-            clip_sha256="SHA-256 of the clip's WAV file",
-        ),
+        {
+            "segment.segment_id": ("string", "The piece"),
+            "segment.source_id": ("string", "The recording it is of"),
+            "segment.start": ("int64", "Where it starts, in samples at 16 kHz"),
+            "segment.end": ("int64", "Where it ends, in samples at 16 kHz"),
+            "segment.kept": ("bool", "Whether it is a clip of the corpus"),
+            "segment.reject_reason": ("string", "Why it is not"),
+            "speaker": ("string", "Who speaks, the same in all recordings"),
+            "clip_sha256": ("string", "SHA-256 of the clip's WAV file"),
+        },
     ),
 ]

@@ -89,12 +89,16 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseInfo:
-    """What release.json says: who wrote the release, and the settings of the corpus."""
+    """What release.json says: who wrote the release, and the settings of the corpus.
+
+    `settings_hold` is whether every stage of every recording was made with these settings, as their hashes prove.
+    """
 
     version: int
     pdid: str
     created_at: datetime
     settings: dict[str, Any] = field(default_factory=dict)
+    settings_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

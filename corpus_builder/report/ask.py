@@ -10,8 +10,6 @@ from catalog import page
 from catalog.page import Html, Number
 from catalog.store import Catalog
 
-NO_ACCENT = "(none)"
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -26,9 +24,9 @@ class Table:
         """The rows as column -> value."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
-    def sql(self) -> Html:
+    def sql(self, what: str = "") -> Html:
         """The query, folded away."""
-        return page.sql(self.statement, self.parameters)
+        return page.sql(self.statement, self.parameters, what)
 
 
 def ask(catalog: Catalog, statement: str, parameters: Sequence[object] = ()) -> Table:
@@ -38,12 +36,19 @@ def ask(catalog: Catalog, statement: str, parameters: Sequence[object] = ()) -> 
 
 
 def length(seconds: float) -> str:
-    """A length of sound for people: 0.4 s, 34 s, 5.7 min, 12.4 h."""
+    """A length of sound for people: 40 ms, 0.4 s, 34 s, 5.7 min, 12.4 h."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     if 0 < seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def spoken(reason: str) -> str:
+    """A reason as words."""
+    return reason.replace("_", " ")
 
 
 def clock(seconds: float) -> str:
@@ -65,4 +70,6 @@ def number(value: float | None, digits: int = 1) -> Number | None:
 
 def time_unit(longest_s: float) -> tuple[float, str]:
     """The unit that suits lengths of up to so many seconds: its seconds and its name."""
+    if longest_s < 180:
+        return 1.0, "seconds"
     return (3600.0, "hours") if longest_s >= 5400 else (60.0, "minutes")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from catalog.charts import Bar, bars, percent
-from catalog.page import Html, Number, Section, bdi, el, figure, fold, join, table, tiles
+from catalog.page import ISOLATE, POP, Html, Number, Section, bdi, el, figure, fold, join, table, tiles
 from catalog.store import Catalog
-from corpus_builder.report.ask import Table, ask, length, number, share, time_unit
+from corpus_builder.report.ask import Table, ask, length, number, share, spoken, time_unit
 
 OVERVIEW = """
 SELECT
@@ -127,7 +127,7 @@ def overview(catalog: Catalog) -> Section:
         )
     counts = ", ".join(f"{count} {state}" for state, count in status.rows) or "no recordings yet"
     said = el("p", f"Recordings: {counts}.", class_="note")
-    folds = el("div", asked.sql(), status.sql(), class_="folds")
+    folds = el("div", asked.sql("the numbers"), status.sql("the recordings"), class_="folds")
     return Section("overview", "In numbers", join(tiles(numbers), unfinished, said, folds))
 
 
@@ -140,10 +140,10 @@ def by_accent(catalog: Catalog) -> Section:
     parts = [part for part in parts if any(row[f"{part[0]}_s"] for row in rows)]
     names = [("in no split" if what == "no_split" else what, colour) for what, colour in parts]
     drawn = [
-        Bar(row["accent"], [row[f"{what}_s"] / size for what, _ in parts], _count(row["speakers"], "speaker"))
+        Bar(row["accent"], [row[f"{what}_s"] / size for what, _ in parts], _speakers(row, [what for what, _ in parts]))
         for row in rows
     ]
-    title = "Kept hours by accent and split" if size == 3600 else "Kept minutes by accent and split"
+    title = f"Kept {unit} by accent and split"
     cells = [
         (
             bdi(row["accent"]), number(row["kept_s"] / size), row["clips"], row["speakers"], row["recordings"],
@@ -159,10 +159,19 @@ def by_accent(catalog: Catalog) -> Section:
     content = figure(
         title,
         bars(title, drawn, names, unit=f" {unit}") if rows else el("p", "Nothing is kept yet."),
+        note="After each bar its speakers, in brackets those of each side in the same order."
+        if sum(what != "no_split" for what, _ in parts) > 1
+        else None,
         folds=[fold("Table", table(title, columns, cells)), asked.sql()],
     )
     intro = el("p", "What is in the corpus, and on which side of the newest split it lies.")
     return Section("hours", "Hours by accent and split", join(intro, content))
+
+
+def _speakers(row: dict[str, Any], parts: Sequence[str]) -> str:
+    """The speakers of an accent, and in brackets those in train, dev and test."""
+    sides = [str(row[f"{side}_speakers"]) for side in parts if side != "no_split"]
+    return _count(row["speakers"], "speaker") + (f" ({' · '.join(sides)})" if len(sides) > 1 else "")
 
 
 def funnel(catalog: Catalog) -> Section:
@@ -213,6 +222,7 @@ def _shares(rows: Sequence[dict[str, Any]], asked: Table) -> Html:
     cells = [(bdi(bar.name), *map(share, bar.values), bar.remark) for bar in drawn]
     columns = ("accent", *(name for name, _ in series), "recorded")
     meanings = "; ".join(f"{name}: {meaning}" for _, name, _, meaning in LOSSES)
+    meanings = meanings[0].upper() + meanings[1:]
     return figure(
         title,
         bars(title, drawn, series, write=percent, top=1.0),
@@ -242,8 +252,8 @@ def _finding(asked: Table) -> str:
     one = worst[0]
     more = f" {len(worst) - 1} more are marked below." if len(worst) > 1 else ""
     return (
-        f"{one['outcome']} takes {percent(one['share'])} of {one['accent']}, and {percent(one['others'])} of the other"
-        f" accents.{more}"
+        f"Most uneven: “{spoken(one['outcome'])}” takes {percent(one['share'])} of {ISOLATE}{one['accent']}{POP}, and"
+        f" {percent(one['others'])} of the other accents.{more}"
     )
 
 
@@ -253,8 +263,11 @@ def _reasons(asked: Table) -> Html:
     accents = list(dict.fromkeys(row["accent"] for row in rows))
     cells: dict[str, list[object]] = {}
     for row in rows:
-        ratio = "" if row["ratio"] is None else f" ×{row['ratio']:.1f}" if row["share"] else ""
-        text = f"{100 * row['share']:.1f} %{ratio}"
+        ratio = row["ratio"] if row["share"] else None
+        times = (
+            "" if ratio is None else f" ×{ratio:.1f}" if ratio < 10 else f" ×{ratio:.0f}" if ratio < 100 else " ×>99"
+        )
+        text = f"{100 * row['share']:.1f} %{times}"
         cell = Number(el("span", f"▲ {text}", class_="more")) if _uneven(row) else Number(text)
         cells.setdefault(row["outcome"], []).append(cell)
     title = "Does a filter throw out one accent more?"
@@ -263,7 +276,7 @@ def _reasons(asked: Table) -> Html:
         table(
             "Share of each accent's recorded time, and how many times the other accents' share that is",
             ("outcome", *map(bdi, accents)),
-            [(outcome, *line) for outcome, line in cells.items()],
+            [(spoken(outcome), *line) for outcome, line in cells.items()],
         ),
         note=f"▲ marks what takes at least {RATIO} times as much of the accent as of all others together (the"
         f" four-fifths rule turned round) and at least {100 * POINTS:.0f} points more. With few recordings of an"

@@ -49,6 +49,7 @@ for (const box of document.querySelectorAll(".lanes")) {
   if (pieces.length) choose(pieces.find((piece) => piece.dataset.audio) || pieces[0]);
   if (recording) {
     const follow = () => {
+      playhead.style.opacity = recording.currentTime > 0 ? 1 : 0;
       playhead.style.left = `${(100 * recording.currentTime) / seconds}%`;
       if (recording.currentTime >= stopAt) { recording.pause(); stopAt = Infinity; }
       if (!recording.paused) requestAnimationFrame(follow);

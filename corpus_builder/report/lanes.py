@@ -14,14 +14,15 @@ from catalog.page import Html, Section, bdi, data_uri, el, fold, join, player, t
 from catalog.records import RATE, Reject
 from catalog.store import Catalog
 from corpus_builder.audio import Samples
-from corpus_builder.report.ask import Table, ask, clock, length, number
-from corpus_builder.report.listen import MEANING, spoken
+from corpus_builder.report.ask import Table, ask, clock, length, number, spoken
+from corpus_builder.report.listen import MEANING
 from corpus_builder.report.sound import Budget, encode, levels, read
 
 CHOICE = """
 SELECT
     source_id,
-    count(DISTINCT reject_reason) + count(DISTINCT local_speaker_id) + 3 * bool_or(separated)::INT AS events
+    count(DISTINCT reject_reason) + count(DISTINCT local_speaker_id) + 3 * bool_or(separated)::INT
+        + least(count(*) FILTER (kept), 10) / 2 AS events
 FROM segments
 WHERE ?::VARCHAR[] IS NULL OR list_contains(?::VARCHAR[], source_id)
 GROUP BY source_id
@@ -131,8 +132,9 @@ def recording(asked: Asked | None, corpus: Path, media: Mapping[str, Path], budg
     heard = {key: budget.take(encode(voice)) for key, voice in voices.items()}
     whole = budget.take(encode(mix, BIT_RATE)) if mix is not None else None
     lanes = _lanes(asked, shown, window, mix, voices, heard)
-    names = [el("div", bdi(name), class_=css) for name, css, _ in lanes]
+    names = [el("div", bdi(name) if name else None, class_=css) for name, css, _ in lanes]
     tracks = [track for _, _, track in lanes]
+    folds = el("div", _listing(shown), asked.pieces.sql("pieces"), asked.marks.sql("findings"), class_="folds")
     box = el(
         "div",
         _bar(),
@@ -143,12 +145,12 @@ def recording(asked: Asked | None, corpus: Path, media: Mapping[str, Path], budg
             class_="lane-frame",
         ),
         _panel(source, whole),
+        folds,
         class_="lanes card",
         data_begin=f"{window.begin:.4f}",
         data_seconds=f"{window.seconds:.4f}",
     )
-    folds = el("div", _listing(shown), asked.pieces.sql(), asked.marks.sql(), asked.source.sql(), class_="folds")
-    return Section("lanes", title, join(_intro(source, window, mix), box, folds))
+    return Section("lanes", title, join(_intro(source, window, mix), box))
 
 
 def choose_window(pieces: Sequence[Mapping[str, Any]]) -> Window:
@@ -199,7 +201,7 @@ def _lanes(
     turns = [mark for mark in marks if mark["kind"] == "turn"]
     for i, speaker in enumerate(sorted({mark["label"] or "" for mark in turns})[:SPEAKERS]):
         said = [mark for mark in turns if (mark["label"] or "") == speaker]
-        lanes.append((f"speaker {speaker}", "", _marks(said, window, "turn", f"c{(0, 4, 5, 3)[i % 4]}")))
+        lanes.append((f"speaker {speaker}", "", _marks(said, window, "turn", f"c{(0, 4, 5, 3, 2, 7, 6, 1)[i]}")))
     unsure = [mark for mark in marks if mark["kind"] in ("overlap", "unsure")]
     if unsure:
         lanes.append(("unsure, several", "", _marks(unsure, window, "", "c3")))

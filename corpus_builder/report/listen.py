@@ -8,7 +8,7 @@ from pathlib import Path
 from catalog.page import Html, Section, bdi, el, join, player, quote
 from catalog.records import Reject
 from catalog.store import Catalog
-from corpus_builder.report.ask import Table, ask, clock, length
+from corpus_builder.report.ask import Table, ask, clock, length, spoken
 from corpus_builder.report.sound import Budget, encode, read
 
 # The seed of the samples is in the query: another text beside the id draws others.
@@ -31,7 +31,7 @@ FROM (
     SELECT
         segments.*, coalesce(title, segments.source_id) AS recording,
         row_number() OVER (
-            PARTITION BY reject_reason ORDER BY duration_s < 0.5, md5(segment_id || ' seed 0')
+            PARTITION BY reject_reason ORDER BY segments.duration_s < 0.5, md5(segment_id || ' seed 0')
         ) AS nth
     FROM segments JOIN sources USING (source_id)
     WHERE NOT kept AND list_contains(?::VARCHAR[], segments.source_id)
@@ -116,17 +116,16 @@ def rejected_samples(asked: Table, media: Mapping[str, Path], budget: Budget) ->
         f" either side, at most {LONGEST_S:.0f} s. Judge the filters by ear.",
     )
     groups = [
-        join(el("h3", spoken(reason)), el("p", f"{MEANING[reason]}."), el("ul", cards[reason], class_="players"))
+        join(
+            el("h3", spoken(reason)),
+            el("p", f"{MEANING[reason][0].upper()}{MEANING[reason][1:]}."),
+            el("ul", cards[reason], class_="players"),
+        )
         for reason in Reject
         if reason in cards
     ]
     nothing = None if groups else el("p", "Nothing was rejected, or the recordings are no longer where they were.")
     return Section("rejected", "Listen: what is rejected", join(intro, groups, nothing, _folds(asked)))
-
-
-def spoken(reason: Reject) -> str:
-    """A reason as words."""
-    return reason.value.replace("_", " ")
 
 
 def _folds(asked: Table) -> Html:

@@ -23,10 +23,10 @@ GROUP BY ALL
 ORDER BY score, accent
 """
 KINDS = (
-    ("dnsmos_ovrl", "DNSMOS P.835 overall", "1 to 5", "how good it sounds to a network taught by people's votes"),
-    ("snr_db", "Signal-to-noise ratio", "dB", "speech over the background, as recorded"),
-    ("bandwidth_khz", "Bandwidth of the recording", "kHz", "where its sound ends; 3.4 is a telephone"),
-    ("duration_s", "Length", "s", "lengths that differ give the accent away to a classifier"),
+    ("dnsmos_ovrl", "DNSMOS P.835 overall", "1 to 5", "How good it sounds to a network taught by people's votes"),
+    ("snr_db", "Signal-to-noise ratio", "dB", "Speech over the background, as recorded"),
+    ("bandwidth_khz", "Bandwidth of the recording", "kHz", "Where its sound ends; 3.4 is a telephone"),
+    ("duration_s", "Length", "s", "Lengths that differ give the accent away to a classifier"),
 )  # fmt: skip
 
 
@@ -40,7 +40,9 @@ def scores(catalog: Catalog) -> Section:
         cells = [(bdi(box.name), box.n, *(number(value, 2) for value in box.quantiles)) for box in drawn]
         columns = ("accent", "pieces", "5 %", "25 %", "median", "75 %", "95 %")
         chart = boxes(title, drawn, unit=unit) if drawn else el("p", "Nothing was measured.")
-        panels.append(figure(title, chart, note=f"{meaning}.", folds=[fold("Table", table(title, columns, cells))]))
+        panels.append(
+            figure(f"{title}, {unit}", chart, note=f"{meaning}.", folds=[fold("Table", table(title, columns, cells))])
+        )
     intro = el(
         "p",
         "All pieces that were measured, kept or not: the keep rule has not cut these distributions. The box holds the"

@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 from catalog.charts import Bar, bars
 from catalog.named import named_queries
-from catalog.page import Html, Section, bdi, el, figure, fold, join, table, tiles, verdict
+from catalog.page import Html, Number, Section, bdi, el, figure, fold, join, sql, table, tiles, verdict
 from catalog.store import Catalog
-from corpus_builder.report.ask import Table, ask, length, number, time_unit
+from corpus_builder.leaks import Finding, find_leaks
+from corpus_builder.report.ask import Table, ask, clock, length, number, time_unit
 
 SAID = """
 SELECT origin, scope, count(*) AS labels, count(DISTINCT source_id) AS recordings, count(DISTINCT accent) AS accents
@@ -22,17 +23,6 @@ FROM segments
 WHERE kept
 GROUP BY ALL
 ORDER BY seconds DESC
-"""
-CONFLICTS = """
-SELECT
-    coalesce(title, source_id) AS recording,
-    scope,
-    start_s,
-    list_sort(list(DISTINCT concat(labels.accent, ' (', origin, ')'))).array_to_string(', ') AS said
-FROM labels JOIN sources USING (source_id)
-GROUP BY source_id, title, scope, start_s, end_s
-HAVING count(DISTINCT labels.accent) > 1
-ORDER BY recording, start_s
 """
 UNKNOWN = """
 SELECT accent, sum(duration_s) AS seconds, count(*) AS clips, count(DISTINCT source_id) AS recordings
@@ -79,20 +69,12 @@ ORDER BY n_sources DESC, hours DESC, speaker_id
 LIMIT 12
 """
 SPLIT = """
-SELECT split_name, seed, splits.split AS side, count(*) AS clips, sum(duration_s) AS seconds,
-    count(DISTINCT speaker_id) AS speakers, count(DISTINCT source_id) AS recordings
+SELECT splits.split, count(*) AS clips, sum(duration_s) AS seconds, count(DISTINCT speaker_id) AS speakers,
+    count(DISTINCT source_id) AS recordings
 FROM splits JOIN segments USING (segment_id)
-WHERE created_at = (SELECT max(created_at) FROM splits)
+WHERE split_name = ?
 GROUP BY ALL
-ORDER BY list_position(['train', 'dev', 'test'], side)
-"""
-TWINS = """
-SELECT a.split_name, segment_a, a.split AS side_a, segment_b, b.split AS side_b, overlap_s
-FROM duplicates
-JOIN splits AS a ON a.segment_id = segment_a
-JOIN splits AS b ON b.segment_id = segment_b AND b.split_name = a.split_name
-WHERE a.split <> b.split
-ORDER BY ALL
+ORDER BY splits.split DESC
 """
 SHOWN = 20
 """Rows of a list that the page shows; the query has them all."""
@@ -107,7 +89,11 @@ ORIGINS = (
 
 def labels(catalog: Catalog, known: Collection[str]) -> Section:
     """Who says which accent, where the sayings differ, and what the taxonomy doesn't know."""
-    said, holds, conflicts = ask(catalog, SAID), ask(catalog, HOLDS), ask(catalog, CONFLICTS)
+    said, holds, conflicts = (
+        ask(catalog, SAID),
+        ask(catalog, HOLDS),
+        ask(catalog, named_queries()["label_conflicts"].sql),
+    )
     unknown = ask(catalog, UNKNOWN, [sorted(known)])
     size, unit = time_unit(max((row[1] for row in holds.rows), default=0.0))
     title = f"Kept {unit} by who says the accent"
@@ -116,17 +102,24 @@ def labels(catalog: Catalog, known: Collection[str]) -> Section:
         bars(title, [Bar(row[0], [row[1] / size], f"{row[2]:,} clips") for row in holds.rows], [("kept", "c0")])
         if holds.rows
         else el("p", "Nothing is kept yet."),
-        folds=[fold("Labels", table("All labels", said.columns, said.rows), said.sql()), holds.sql()],
+        folds=[
+            fold("All labels", table("By origin and scope", said.columns, said.rows)),
+            said.sql("labels"),
+            holds.sql("chart"),
+        ],
     )
-    columns = ("recording", "of the", "from s", "said")
-    clash = [(bdi(name), scope, number(start), bdi(text)) for name, scope, start, text in conflicts.rows[:SHOWN]]
+    columns = ("recording", "from", "what holds", "what is said")
+    clash = [
+        (row["source_id"], clock(row["start_s"]), bdi(row["accent"]), [el("div", bdi(said)) for said in row["labels"]])
+        for row in conflicts.objects()[:SHOWN]
+    ]
     differ = figure(
         "Labels that differ",
-        verdict(not clash, "No two labels of one thing differ." if not clash else f"{len(conflicts.rows)} differ"),
-        table(_shown("What is said of one thing", conflicts), columns, clash) if clash else None,
+        verdict(not clash, f"Of {len(conflicts.rows):,} pieces, different things are said." if clash else "None."),
+        table(_shown("Pieces with labels that differ", conflicts), columns, clash) if clash else None,
         folds=[conflicts.sql()],
-    )  # fmt: skip
-    strange = [(bdi(row[0]), length(row[1]), row[2], row[3]) for row in unknown.rows[:SHOWN]]
+    )
+    strange = [(bdi(row[0]), Number(length(row[1])), row[2], row[3]) for row in unknown.rows[:SHOWN]]
     outside = figure(
         "Outside the taxonomy",
         verdict(True, "Every label is one the taxonomy knows.") if not strange else None,
@@ -155,7 +148,7 @@ def texts(catalog: Catalog) -> Section:
     )
     flagged = figure(
         "Flagged texts",
-        table("Clips by flag", ("flag", "clips", "length"), [(bdi(f), n, length(s)) for f, n, s in flags.rows])
+        table("Clips by flag", ("flag", "clips", "length"), [(bdi(f), n, Number(length(s))) for f, n, s in flags.rows])
         if flags.rows
         else verdict(True, "No text of a kept clip is flagged."),
         folds=[flags.sql()],
@@ -181,44 +174,46 @@ def speakers(catalog: Catalog) -> Section:
     listed = figure(
         "Heard in the most recordings",
         table("The first dozen", columns, rows) if rows else el("p", "Nobody yet."),
-        folds=[across.sql(), fold("SQL of the numbers above", *_code(counts))],
+        folds=[across.sql("the table"), counts.sql("the numbers above")],
     )
     return Section("speakers", "Speakers across recordings", join(tiles(numbers), listed))
 
 
 def splits(catalog: Catalog) -> Section:
     """The newest split and the proof that nothing leaks."""
-    asked = ask(catalog, SPLIT)
-    if not asked.rows:
-        none = el("p", "There is no split yet: ", el("code", "pdid split"), " makes one.")
-        return Section("splits", "Splits", join(none, el("div", asked.sql(), class_="folds")))
-    leaks, twins = ask(catalog, named_queries()["split_leaks"].sql), ask(catalog, TWINS)
-    rows = asked.objects()
-    name, seed = rows[0]["split_name"], rows[0]["seed"]
+    written = catalog.splits()
+    if not written:
+        return Section("splits", "Splits", el("p", "There is no split yet: ", el("code", "pdid split"), " makes one."))
+    newest = written[-1]
+    asked = ask(catalog, SPLIT, [newest.name])
+    findings = find_leaks(catalog, newest.name, list(newest.settings.get("test_only", ())))
     columns = ("side", "clips", "length", "speakers", "recordings")
-    cells = [(r["side"], r["clips"], length(r["seconds"]), r["speakers"], r["recordings"]) for r in rows]
-    drawn = "made by hand" if seed is None else f"seed {seed}"
+    cells = [
+        (r["split"], r["clips"], Number(length(r["seconds"])), r["speakers"], r["recordings"]) for r in asked.objects()
+    ]
+    drawn = "made by hand" if newest.seed is None else f"drawn with seed {newest.seed}"
+    caption = f"{newest.name}, {drawn} on {newest.created_at:%Y-%m-%d}; {len(written)} in all"
     return Section(
         "splits",
         "Splits",
         join(
-            figure(f"The newest split: {name}", table(f"{name}, {drawn}", columns, cells), folds=[asked.sql()]),
-            figure("Does it leak?", *_check(leaks, "speaker or recording"), *_check(twins, "pair of near-duplicates"),
-                   note="Asked of every split there is.", folds=[leaks.sql(), twins.sql()]),
+            figure(f"The newest split: {newest.name}", table(caption, columns, cells), folds=[asked.sql()]),
+            figure(
+                "Does it leak?",
+                [_proof(finding) for finding in findings],
+                note="The same proof as pdid split --check: each query must give no row.",
+                folds=[sql(finding.sql, what=finding.what) for finding in findings],
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
-def _check(asked: Table, what: str) -> list[Html | None]:
-    n = len(asked.rows)
-    said = verdict(not n, f"No {what} is on two sides." if not n else f"{n} times a {what} is on two sides.")
-    rows = [tuple(cell if isinstance(cell, (int, float)) else bdi(str(cell)) for cell in row) for row in asked.rows]
-    return [said, table(_shown("What leaks", asked), asked.columns, rows[:SHOWN]) if n else None]
+def _proof(finding: Finding) -> Html:
+    n = len(finding.leaks)
+    said = verdict(not n, f"{finding.what[0].upper()}{finding.what[1:]}" + (f": not so, {n:,} times" if n else ""))
+    rows = [[cell if isinstance(cell, (int, float)) else bdi(str(cell)) for cell in row] for row in finding.leaks]
+    return join(said, table(f"The first {min(n, SHOWN)} of {n}", finding.columns, rows[:SHOWN]) if n else None)
 
 
 def _shown(caption: str, asked: Table) -> str:
     return caption if len(asked.rows) <= SHOWN else f"{caption}: the first {SHOWN} of {len(asked.rows)}"
-
-
-def _code(asked: Table) -> list[Html]:
-    return [el("pre", el("code", asked.statement), tabindex=0)]
