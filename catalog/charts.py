@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from catalog.page import ISOLATE, POP, Html, el
 
 WIDTH = 760
-GUTTER = 150  # for the rows' names
+GUTTER = 160  # for the rows' names
 ROW, BAR = 34, 22
-LETTER = 6.6  # about the width of a letter at 13 px
+LETTER = 7.2  # about the width of a letter at 13 px
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def bars(
 def boxes(title: str, rows: Sequence[Box], *, unit: str, write: Callable[[float], str] = plain) -> Html:
     """Distributions by row, in `unit`: the box holds the middle half, the line in it is the median, the whiskers end
     at the 5th and 95th percentile. The axis begins where the values do."""
-    width, gutter = 440, 118
+    width, gutter = 440, 130
     low = min((row.quantiles[0] for row in rows), default=0.0)
     high = max((row.quantiles[4] for row in rows), default=1.0)
     ticks = _ticks(low, high if high > low else low + 1, 4)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -105,7 +106,7 @@ class Catalog:
                 [source_id, uris],
             )
             before = self.all("SELECT accent, accent_raw, accent_at FROM base.source WHERE source_id = ?", [source_id])
-            self._unlink([result.source], self.voices(source_id) != list(result.voices))
+            self._unlink([result.source], _voices(self.voices(source_id)) != _voices(result.voices))
             self._delete_source(source_id)
             rows.insert(self.connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
             self._date_label(source_id, before)
@@ -335,6 +336,11 @@ class Catalog:
                 with suppress(duckdb.Error):  # a failed COMMIT has undone it already
                     self.connection.execute("ROLLBACK")
                 raise
+
+
+def _voices(voices: Iterable[SpeakerVoice]) -> dict[str, array[float]]:
+    """Voices by speaker, as precisely as the catalog holds them."""
+    return {voice.speaker_id: array("f", voice.embedding) for voice in voices}
 
 
 @contextmanager

@@ -62,8 +62,9 @@ class Assignment:
 def assign(groups: Sequence[Group], settings: SplitSettings) -> Assignment:
     """The sides of groups: test where an accent is test-only, else as near the wanted shares as can be found.
 
-    The solver places the `LARGEST` groups; the rest are dealt out, the larger first, each to the side that gains most,
-    and then single groups are moved while that helps. The same groups and settings give the same answer.
+    The solver places the `LARGEST` groups; the rest are dealt out, the larger first, each to the side that gains most.
+    Then single groups are moved while that helps, unless there are many and nothing to be gained. The same groups and
+    settings give the same answer.
     """
     ordered = sorted(groups, key=lambda group: group.name)
     dice = random.Random(settings.seed)
@@ -80,7 +81,8 @@ def assign(groups: Sequence[Group], settings: SplitSettings) -> Assignment:
     placed, bound, solver = _solve(deal, large, sand, dice) if large else ({}, deal.cost(), "nothing to solve")
     for group in free:
         deal.put(group, placed.get(group.name) or deal.best_side(group))
-    deal.improve(free)
+    if not sand or deal.cost() - bound > GAP:
+        deal.improve(free)
     sides = {group.name: deal.side[group.name] for group in sorted(groups, key=lambda group: group.name)}
     return Assignment(sides, deal.cost(), min(bound, deal.cost()), solver)
 

@@ -36,7 +36,7 @@ BANDS = np.round(np.geomspace(300, 2000, 34) * FRAME / LOW_RATE).astype(int)
 QUIET = 1e-4
 """A frame with less than this share of the loudest frame's energy (-40 dB) has no word: noise has no identity."""
 
-NEIGHBOURS = 8
+NEIGHBOURS = 4
 """Further clips with the same word that a clip is paired with, so that a sound heard in a thousand clips makes
 thousands of pairs, not a million; the pairs still form one chain."""
 

@@ -6,6 +6,7 @@ clips have come or gone.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def update_duplicates(corpus: Path, tell: Callable[[str], None]) -> None:
     with open_catalog(corpus) as catalog:
         missing = clips_without_fingerprint(catalog, METHOD)
         stale = fingerprints_are_stale(catalog, METHOD)
-    there = {name: corpus / path for name, path in missing.items() if (corpus / path).is_file()}
+    there = {name: corpus / path for name, path in missing.items() if os.path.isfile(f"{corpus}/{path}")}
     made: dict[str, Hashes] = {}
     n = 0
     for name, words in _fingerprints(there):
@@ -78,12 +79,12 @@ def _fingerprints(clips: Mapping[str, Path]) -> Iterator[tuple[str, Hashes]]:
     )
     for name, path in shown:
         try:
-            yield name, fingerprint(_read(path))
+            yield name, fingerprint(read_clip(path))
         except MediaError:
             continue
 
 
-def _read(path: Path) -> Samples:
+def read_clip(path: Path) -> Samples:
     """A clip's sound, shape (n,) at 16 kHz. Raises MediaError if it is none."""
     blocks: Sequence[Samples] = [block[:, 0] for block in Decoder(path, RATE)]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -53,7 +53,7 @@ class Rebuilt:
 def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tell) -> Iterator[Rebuilt]:
     """Recreate the corpus of a release (read from `folder`) in `corpus`; yields each recording's outcome.
 
-    Media is looked for under `media`: by its relative address, then by SHA-256 among files of its size. Exactly the
+    Media is looked for under `media`: by its name, then by SHA-256 among files of its size. Exactly the
     listed clips are cut, with the recorded gain; what was separated needs Demucs' weights. Labels, texts, links
     and splits come last. Recordings done in an earlier run are passed over. Raises UsageError if `corpus` holds
     recordings that the release does not name, PdidError if it can't be written.

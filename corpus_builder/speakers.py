@@ -227,8 +227,9 @@ class _Said:
         """Whether nothing holds two groups apart."""
         names = set(self.names[one].tolist()) | set(self.names[other].tolist())
         mine, theirs = {self._root(int(i)) for i in one}, {self._root(int(i)) for i in other}
-        pairs = ({self._root(i) for i in pair} for pair in self._apart)
-        return len(names - {-1}) <= 1 and not any(pair & mine and pair & theirs for pair in pairs)
+        pairs = [tuple(self._root(i) for i in pair) for pair in self._apart]
+        apart = any((x in mine and y in theirs) or (y in mine and x in theirs) for x, y in pairs)
+        return len(names - {-1}) <= 1 and not apart
 
     def _root(self, i: int) -> int:
         while self._parent[i] != i:

@@ -316,7 +316,7 @@ def test_long_sound_is_heard_in_windows(test_data: Path) -> None:
     assert len(sound) > 3 * whisper.window_s * RATE
     assert jiwer.wer(" ".join(one.text for one in spoken), said.text) <= 0.15
     assert said.n_tokens > 40
-    assert short == transcribe(whisper, [spoken[0].sound], "en")[0]
+    assert short.text == transcribe(whisper, [spoken[0].sound], "en")[0].text
 
 
 def test_nothing_to_hear_is_no_error() -> None:

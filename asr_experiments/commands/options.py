@@ -72,33 +72,20 @@ def read_data(
     corpus: Path, split: str | None, dataset: Path | None, language: str | None, standard: str | None
 ) -> Data:
     """The clips that the data options mean. Raises UsageError for both a split and a data set, and for bad data."""
-    from asr_experiments.datasets import from_split, left_out, read_dataset
+    from asr_experiments.datasets import from_split, left_out, read_dataset, split_facts
 
     if dataset is not None:
         if split is not None:
             raise UsageError("--split and --dataset: a benchmark runs on one of them; leave the other out")
         return Data(read_dataset(dataset), language, standard, {})
     utterances = from_split(corpus, split)
-    languages, taxonomy_standard = _facts(corpus, split)
+    facts = split_facts(corpus, split)
+    languages = facts.languages
     if language is None and len(languages) > 1:
         raise UsageError(f"the clips are in {', '.join(languages)}: say which with --language")
-    if standard is None and any(utterance.accent == taxonomy_standard for utterance in utterances):
-        standard = taxonomy_standard
+    if standard is None and any(utterance.accent == facts.standard for utterance in utterances):
+        standard = facts.standard
     return Data(utterances, language or next(iter(languages), None), standard, left_out(corpus, split))
-
-
-def _facts(corpus: Path, split: str | None) -> tuple[list[str], str | None]:
-    """The languages of a split's clips, and the standard accent it was made with."""
-    from catalog.store import open_catalog
-
-    with open_catalog(corpus) as catalog:
-        info = [one for one in catalog.splits() if split in (None, one.name)][-1]
-        answer = catalog.query(
-            "SELECT DISTINCT language FROM splits JOIN segments USING (segment_id)"
-            " WHERE split_name = ? AND language IS NOT NULL ORDER BY 1",
-            [info.name],
-        )
-        return [str(row[0]) for row in answer.rows], info.settings.get("standard")
 
 
 def numbers(text: str, name: str, count: int | None = None) -> tuple[float, ...]:

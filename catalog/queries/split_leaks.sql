@@ -1,14 +1,24 @@
--- Speakers and recordings that are on more than one side of a split. A sound split gives no row.
-SELECT split_name, 'speaker' AS leak, speaker_id AS id, string_agg(DISTINCT splits.split, ', ' ORDER BY splits.split) AS sides
-FROM splits
-JOIN segments USING (segment_id)
-WHERE speaker_id IS NOT NULL
-GROUP BY split_name, speaker_id
-HAVING count(DISTINCT splits.split) > 1
-UNION ALL
-SELECT split_name, 'source' AS leak, source_id AS id, string_agg(DISTINCT splits.split, ', ' ORDER BY splits.split) AS sides
-FROM splits
-JOIN segments USING (segment_id)
-GROUP BY split_name, source_id
-HAVING count(DISTINCT splits.split) > 1
+-- Speakers, recordings, labels, channels and near-duplicates on more than one side of a split. A sound split gives no row.
+WITH members AS (
+    SELECT
+        split_name, splits.split, segment_id, speaker_id, source_id, lower(trim(sources.speaker)) AS label,
+        lower(trim(sources.channel)) AS channel
+    FROM splits
+    JOIN segments USING (segment_id)
+    JOIN sources USING (source_id)
+),
+shared AS (
+    SELECT split_name, 'speaker' AS leak, speaker_id AS id, split FROM members
+    UNION ALL SELECT split_name, 'source', source_id, split FROM members
+    UNION ALL SELECT split_name, 'label', label, split FROM members
+    UNION ALL SELECT split_name, 'channel', channel, split FROM members
+    UNION ALL
+    SELECT split_name, 'near-duplicates', segment_a || ' ' || segment_b, split
+    FROM duplicates JOIN members ON segment_id IN (segment_a, segment_b)
+)
+SELECT split_name, leak, id, string_agg(DISTINCT split, ', ' ORDER BY split) AS sides
+FROM shared
+WHERE id <> ''
+GROUP BY split_name, leak, id
+HAVING count(DISTINCT split) > 1
 ORDER BY split_name, leak, id

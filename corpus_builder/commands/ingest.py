@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.errors import UsageError
+from catalog.errors import PdidError, UsageError
 from catalog.records import Status
 from corpus_builder.commands.options import corpus_option, json_option
 from corpus_builder.config import Settings, load_settings
@@ -102,9 +102,21 @@ def ingest(
             display.finished(outcome)
             if as_json:
                 click.echo(json.dumps(_as_json(outcome), ensure_ascii=False))
+    if any(outcome.fresh for outcome in outcomes):
+        _compare_sounds(corpus)
     failed = [o for o in outcomes if o.status is Status.FAILED]
     _summarize(outcomes, failed, corpus)
     ctx.exit(1 if failed else 0)
+
+
+def _compare_sounds(corpus: Path) -> None:
+    """Look for near-duplicates of the new clips; what fails here is done at the next `pdid split`."""
+    from corpus_builder.near_duplicates import update_duplicates
+
+    try:
+        update_duplicates(corpus, lambda line: click.echo(line, err=True))
+    except PdidError as error:
+        click.echo(f"near-duplicates: not looked for, since {error}; `pdid split` tries again", err=True)
 
 
 def _with(settings: Settings, separate: str | None, diarizer: str | None) -> Settings:

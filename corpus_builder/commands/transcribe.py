@@ -140,10 +140,11 @@ def _take(corpus: Path, file: Path, source: str | None, language: str | None, as
     for text in new if as_json else ():
         _print_json(text)
     flagged = sum(bool(text.flags) for text in new)
-    notes = [f"{flagged} of them flagged: in another script than their language's"] if flagged else []
-    notes += [f"{len(found) - len(new)} were there already"] if len(new) < len(found) else []
+    parts = [f"{len(new)} transcript{'' if len(new) == 1 else 's'} imported from {file}"]
+    parts += [f"{flagged} of them flagged: in another script than their language's"] if flagged else []
+    parts += [f"{len(found) - len(new)} were there already"] if len(new) < len(found) else []
     click.echo(
-        f"{'; '.join((f'{len(new)} transcript{'s' * (len(new) != 1)} imported from {file}', *notes))}. "
+        f"{'; '.join(parts)}. "
         f"{covered} of the {clips} kept clips of these recordings have a text; those that fit no clip: "
         f"pdid sql @transcripts_without_a_piece --corpus {shlex.quote(str(corpus))}",
         err=True,

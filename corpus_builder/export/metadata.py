@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter
 
@@ -35,10 +34,15 @@ def write(job: Job, out: Path) -> None:
     settings, hold = _settings(load_settings(job.corpus), release.sources)
     if not hold:
         job.tell("some recordings were made with other settings than the corpus has now: release.json says so")
-    taxonomy = job.corpus / settings.taxonomy
-    if taxonomy.is_file():  # one of the user's own
+    taxonomy = next((p for p in (job.corpus / settings.taxonomy, Path(settings.taxonomy)) if p.is_file()), None)
+    if taxonomy:  # one of the user's own
         shutil.copyfile(taxonomy, out / to.TAXONOMY)
         settings = settings.model_copy(update={"taxonomy": to.TAXONOMY})
+    for section in ("separate", "diarize"):  # a model's folder on this machine says nothing elsewhere
+        model = getattr(settings, section)
+        if Path(model.model).is_absolute():
+            plain = model.model_copy(update={"model": Path(model.model).name})
+            settings = settings.model_copy(update={section: plain})
     about = to.ReleaseInfo(to.VERSION, version("pdid"), job.created_at, settings.model_dump(mode="json"), hold)
     write_lines(out / to.ABOUT, TypeAdapter(to.ReleaseInfo).dump_json(about, indent=2).decode().splitlines())
     write_lines(out / to.SOURCES.file, to.SOURCES.lines(release.sources))
@@ -65,7 +69,7 @@ def _read(job: Job, catalog: Catalog, sums: dict[str, str]) -> to.Release:
     whole = job.choice.accents is None and job.choice.split is None
     ids = sorted({clip.source_id for clip in job.clips})
     results = [result for result in map(catalog.result, ids) if result]
-    addresses = _relative([address for result in results for address in result.addresses])
+    addresses = _addresses([address for result in results for address in result.addresses])
     who = links(catalog)
     release = to.Release(to.ReleaseInfo(to.VERSION, "", job.created_at), [], [], [], [], [], [], [], [])
     for result in results:
@@ -118,14 +122,19 @@ def _touches(said: Label | Transcript, spans: Sequence[tuple[int, int]] | None) 
     return any(said.start < end and start < said.end for start, end in spans)
 
 
-def _relative(addresses: Sequence[Address]) -> dict[str, str]:
-    """Addresses as a release gives them: local files relative to the folder that holds them all.
+def _addresses(addresses: Sequence[Address]) -> dict[str, str]:
+    """Addresses as a release gives them: of local files the name, after as many folders as tell them apart.
 
-    A file whose name is no text is left out: it is found by its hash.
+    More would say how somebody's disk is laid out, and a recording is recognised by its hash. A file whose name is
+    no text has none.
     """
-    local = [a.uri for a in addresses if a.uri.startswith("/")]
-    root = os.path.commonpath([os.path.dirname(uri) for uri in local]) if local else ""
-    found = {uri: os.path.relpath(uri, root) for uri in local}
+    paths = {a.uri: PurePosixPath(a.uri).parts for a in addresses if a.uri.startswith("/")}
+    found = {}
+    for uri, parts in paths.items():
+        n = 1
+        while sum(other[-n:] == parts[-n:] for other in paths.values()) > 1:
+            n += 1
+        found[uri] = "/".join(parts[-n:])
     return found | {a.uri: a.uri for a in addresses if "://" in a.uri and not a.uri.startswith("file:")}
 
 
@@ -138,7 +147,7 @@ TABLES = [
         {},
         {
             "source.source_id": ("string", "The recording: the first 16 digits of its SHA-256"),
-            "source.uri": ("string", "Where it was found: a web address, or a path relative to the media's folder"),
+            "source.uri": ("string", "Where it was found: a web address, or the file's name"),
             "source.sha256": ("string", "SHA-256 of its bytes"),
             "source.n_samples": ("int64", "Its length in samples at 16 kHz"),
             "source.title": ("string", "Its title"),

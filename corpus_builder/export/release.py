@@ -1,7 +1,7 @@
 """A metadata-only release: everything of a corpus but its sound and its voices, as files of JSON lines.
 
 A line is a record of `catalog.records` with its field names; times are samples at 16 kHz. Files of local media are
-named relative to the folder that holds them all, so a release says nothing of the machine it was made on. Voice
+named without the folders they lie in, so a release says nothing of the machine it was made on. Voice
 embeddings are left out: they identify people, and nothing but linking speakers anew needs them.
 """
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording's bytes were found: a web address, or a path relative to the media's folder."""
+    """Where a recording's bytes were found: a web address, or a file's name and the folders that tell it apart."""
 
     address: str
     size_bytes: int | None = None
