@@ -48,6 +48,7 @@ class MiniSettings:
     decoder_layers: int = 2
     window_s: int = 8
     n_tokens: int = 600  # of the byte-level BPE, at most
+    max_tokens: int = 448  # that it can write, the prompt included
     updates: int = 1500
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -136,7 +137,12 @@ def train_mini(
         return Mini(folder, (), 0.0)
     began = time.monotonic()
     torch.manual_seed(settings.seed)
-    whisper = new_whisper(settings, train_tokenizer([clip.text for clip in usable], code, settings.n_tokens))
+    tokenizer = train_tokenizer([clip.text for clip in usable], code, settings.n_tokens)
+    whisper = new_whisper(settings, tokenizer)
+    room = settings.max_tokens - len(prompt_tokens(whisper, code)) - 1
+    usable = [clip for clip in usable if len(tokenizer(f" {clip.text}", add_special_tokens=False)["input_ids"]) <= room]
+    if not usable:
+        raise PdidError(f"nothing to train a mini Whisper on: every transcript has more than {room} tokens")
     whisper.model.to(device)
     losses = _train(whisper, usable, code, settings, hook)
     save_whisper(whisper, folder)
@@ -150,10 +156,12 @@ def train_tokenizer(texts: Sequence[str], language: str, n_tokens: int) -> Any:
     """Whisper's kind of tokenizer for some texts: byte-level BPE, then the special tokens in Whisper's order.
 
     Every text can be written with it, seen before or not, since all bytes are in it. `n_tokens` counts without the
-    special ones.
+    special ones. All of Whisper's languages have their token, since transformers counts on their places; which one
+    the model knows stands in its generation config.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import WhisperTokenizer
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -163,7 +171,7 @@ def train_tokenizer(texts: Sequence[str], language: str, n_tokens: int) -> Any:
     bpe.train_from_iterator([f" {text.strip()}" for text in texts], trainer)
     model = json.loads(bpe.to_str())["model"]
     start, *tasks = SPECIAL
-    names = [start, language, *tasks]
+    names = [start, *LANGUAGES, *tasks]
     return WhisperTokenizer(
         vocab=model["vocab"],
         merges=[tuple(merge) for merge in model["merges"]],
@@ -191,7 +199,7 @@ def new_whisper(settings: MiniSettings, tokenizer: Any) -> Whisper:
         encoder_ffn_dim=4 * settings.width,
         decoder_ffn_dim=4 * settings.width,
         max_source_positions=settings.window_s * RATE // HOP // STRIDE,
-        max_target_positions=16 * settings.window_s,
+        max_target_positions=settings.max_tokens,
         dropout=0.05,
         suppress_tokens=None,
         begin_suppress_tokens=None,
@@ -201,7 +209,7 @@ def new_whisper(settings: MiniSettings, tokenizer: Any) -> Whisper:
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_length=config.max_target_positions,
         is_multilingual=True,
-        lang_to_id={token: i for token, i in ids.items() if start < i < ids["<|translate|>"]},
+        lang_to_id={mark: ids[mark] for mark in (f"<|{tokenizer.language}|>",)},
         task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
         no_timestamps_token_id=ids["<|notimestamps|>"],
         prev_sot_token_id=ids["<|startofprev|>"],
@@ -229,9 +237,14 @@ def _train(
     losses: list[float] = []
     for step in range(1, settings.updates + 1):
         done = step / settings.updates
-        drawn = [strings.draw(done, rng) for _ in range(settings.batch_size)]
-        features, n_valid = _features(whisper, [sound for sound, _ in drawn], full=done > FULL_FROM, rng=rng)
-        texts = [whisper.tokenizer(f" {text}", add_special_tokens=False)["input_ids"] for _, text in drawn]
+        sounds, texts = [], []
+        while len(sounds) < settings.batch_size:
+            sound, text = strings.draw(done, rng)
+            tokens = whisper.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+            if len(prompt) + len(tokens) + 1 <= settings.max_tokens:
+                sounds.append(sound)
+                texts.append(tokens)
+        features, n_valid = _features(whisper, sounds, full=done > FULL_FROM, rng=rng)
         hidden = encode(model, features.to(device))
         ctc = _ctc(ctc_layer(hidden), texts, n_valid)
         loss = _cross_entropy(model, hidden, prompt, texts)

@@ -53,8 +53,9 @@ def make_corpus(corpus: Path, n: int) -> None:
                         Transcript(source_id, start, start + size, f"گفت‌وگوی شمارهٔ {k}", "imported", WHEN, "fa")
                     )
             source = Source(
-                source_id, f"/media/{number}.wav", source_id + "0" * 48, accent=ACCENTS[number % 4], licence="CC BY 4.0",
-                language="fa", n_samples=len(segments) * size, sample_rate=16_000, channels=1, status=Status.DONE,
+                source_id, f"/media/{number}.wav", source_id + "0" * 48, accent=ACCENTS[number % 4],
+                licence="CC BY 4.0", language="fa", n_samples=len(segments) * size, sample_rate=16_000, channels=1,
+                status=Status.DONE,
             )  # fmt: skip
             catalog.write_source(SourceResult(source, (Address(source.uri, source_id),), segments=tuple(segments)))
         write_transcripts(catalog, texts)

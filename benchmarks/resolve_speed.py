@@ -18,15 +18,16 @@ from catalog.store import Catalog, open_catalog
 MAKE = (
     """INSERT INTO base.source (
         source_id, uri, sha256, n_samples, sample_rate, channels, lost_packets, status, extra, accent
-    ) SELECT printf('%016x', i), '/m/' || i, printf('%016x', i) || repeat('0', 48), 160000 * $pieces, 44100, 1, 0, 'done',
-        MAP {}, 'Yazdi' FROM range($sources) t(i)""",
+    ) SELECT printf('%016x', i), '/m/' || i, printf('%016x', i) || repeat('0', 48), 160000 * $pieces, 44100, 1, 0,
+        'done', MAP {}, 'Yazdi' FROM range($sources) t(i)""",
     """INSERT INTO base.segment (segment_id, source_id, speaker_id, start_sample, end_sample, kept, path, separated)
     SELECT printf('%016x-%d', i, j), printf('%016x', i), printf('%016x-S%d', i, j % 3), j * 160000, j * 160000 + 152000,
         true, i || '/' || j, false FROM range($sources) t(i), range($pieces) u(j)""",
     """INSERT INTO base.mark SELECT printf('%016x', i), 'speech', j * 160000 + k * 50000 + 2400,
         j * 160000 + k * 50000 + 48000, '', NULL FROM range($sources) t(i), range($pieces) u(j), range(3) v(k)""",
     """INSERT INTO base.transcript SELECT printf('%x-%x-%x', i, j, k), printf('%016x', i),
-        j * 160000 + k * 50000 + 1000, j * 160000 + k * 50000 + 50500, 'text ' || k, 'fa', 'subtitle', 'x', NULL, [], TIMESTAMP '2026-01-01'
+        j * 160000 + k * 50000 + 1000, j * 160000 + k * 50000 + 50500,
+        'text ' || k, 'fa', 'subtitle', 'x', NULL, [], TIMESTAMP '2026-01-01'
         FROM range($sources) t(i), range($pieces) u(j), range(3) v(k)""",
     """INSERT INTO base.transcript SELECT printf('m%x-%x', i, j), printf('%016x', i), j * 160000, j * 160000 + 152000,
         'model', 'fa', 'model:x', 'x 1', 0.5, [], TIMESTAMP '2026-01-01'

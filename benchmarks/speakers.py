@@ -81,7 +81,8 @@ def chunks(paths: list[Path], sizes: tuple[int, ...]) -> Iterator[list[Path]]:
 def telephone(sound: Samples) -> Samples:
     """Sound as a telephone lets it through."""
     band = butter(6, (300, 3400), "bandpass", fs=RATE, output="sos")
-    return sosfilt(band, sound).astype(np.float32)
+    heard: Samples = np.asarray(sosfilt(band, sound), np.float32)
+    return heard
 
 
 class Finder:
@@ -92,13 +93,15 @@ class Finder:
         self.speech, self.diarizer = SpeechDetector(settings.vad), Embedded(settings.diarize, 1)
         self.file = scratch / "sound.f32"
 
-    def __call__(self, sound: Samples, name: str) -> list[LocalSpeaker]:
+    def __call__(self, sound: Samples, name: str, bandwidth_hz: float) -> list[LocalSpeaker]:
         sound.tofile(self.file)
         track = Track(self.file, len(sound))
         found = self.diarizer(track, self.speech(track, lambda share: None), (), lambda share: None)
         seconds = {k: sum(t.end - t.start for t in found.turns if t.speaker == k) / RATE for k in found.voices or {}}
         return [
-            LocalSpeaker(f"{name}-{k}", name, None, self.diarizer.name, seconds[k], None, tuple(map(float, vector)))
+            LocalSpeaker(
+                f"{name}-{k}", name, None, self.diarizer.name, seconds[k], None, tuple(map(float, vector)), bandwidth_hz
+            )
             for k, vector in (found.voices or {}).items()
         ]
 
@@ -113,11 +116,15 @@ def collect(clips: Path, kind: str, find: Finder, half_by_telephone: bool = Fals
                 continue
             paths = [paths[i] for i in rng.permutation(len(paths))][: SHARE[kind]]
         for n, group in enumerate(chunks(paths, SIZES[kind][corpus])):
-            parts = [part for path in group for part in (*(block[:, 0] for block in Decoder(path, RATE)), pause)]
+            parts: list[Samples] = []
+            for path in group:
+                parts += [*(block[:, 0] for block in Decoder(path, RATE)), pause]
             sound = np.concatenate(parts)
-            if half_by_telephone and n % 2:
+            by_telephone = half_by_telephone and n % 2 == 1
+            hz = 3400.0 if by_telephone else 4000.0 if corpus == "fsdd" else 8000.0
+            if by_telephone:
                 sound = telephone(sound)
-            voices += [Voice(corpus, person, one) for one in find(sound, f"{corpus}/{person}/{n}")]
+            voices += [Voice(corpus, person, one) for one in find(sound, f"{corpus}/{person}/{n}", hz)]
     return voices
 
 

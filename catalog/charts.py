@@ -45,6 +45,24 @@ class Line:
     points: Sequence[tuple[float, float, float, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A value and the ends of its interval, the value itself where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """A row of a dot chart: its name, a dot or None (nothing known) for each series, and a value to compare with."""
+
+    name: str
+    values: Sequence[Dot | None]
+    mark: float | None = None
+
+
 def plain(value: float) -> str:
     """A number in few digits: 1,200, 12.5, 3.5, 0.04."""
     if abs(value) >= 100 or value == int(value):
@@ -168,6 +186,68 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, unit
     drawn.append(_text(unit, width - 4, height - 2, "quiet", "end"))
     told = f"{sum(counts)} values from {plain(edges[0])} to {plain(edges[-1])} {unit}" if counts else "no values"
     return _svg(title, told, width, height, drawn, "chart small")
+
+
+def dots(
+    title: str,
+    rows: Sequence[Dots],
+    series: Sequence[tuple[str, str]],
+    *,
+    mark: str = "",
+    write: Callable[[float], str] = plain,
+    unit: str = "",
+) -> Html:
+    """Values of several series (name, colour) by row, each on a line of its own with its interval; the legend comes
+    with it. `mark` says what the upright stroke across a row stands for. The axis begins where the values do."""
+    known = [dot for row in rows for dot in row.values if dot]
+    marks = [row.mark for row in rows if row.mark is not None]
+    if not known and not marks:
+        return _svg(title, "no values", WIDTH, 40, [_text("no values", 10, 24, "quiet")])
+    ticks = _ticks(min([*marks, *(d.low for d in known)]), max([*marks, *(d.high for d in known)]), 6)
+    start, end = ticks[0], ticks[-1]
+    step = 13
+    depth = max(ROW, step * len(series) + 12)
+    height, room = depth * len(rows) + 40, WIDTH - GUTTER - 30
+
+    def x(value: float) -> float:
+        return GUTTER + (value - start) / (end - start) * room
+
+    drawn = [_ruler(ticks, x, height - 36, write), _text(unit, WIDTH - 4, height - 4, "quiet", "end")]
+    for i, row in enumerate(rows):
+        top = i * depth
+        if i:
+            drawn.append(el("line", x1=0, x2=WIDTH, y1=top, y2=top, class_="rule"))
+        drawn.append(_row_name(row.name, i, row=depth))
+        if row.mark is not None:
+            says = el("title", f"{ISOLATE}{row.name}{POP}, {mark}: {write(row.mark)} {unit}")
+            at = _n(x(row.mark))
+            drawn.append(el("line", says, x1=at, x2=at, y1=top + 4, y2=top + depth - 4, class_="median"))
+        for j, ((what, colour), dot) in enumerate(zip(series, row.values, strict=True)):
+            if dot is None:
+                continue
+            y = _n(top + depth / 2 + (j - (len(series) - 1) / 2) * step)
+            interval = f" ({write(dot.low)} to {write(dot.high)})" if dot.low < dot.high else ""
+            drawn.append(
+                el(
+                    "g",
+                    el("title", f"{ISOLATE}{row.name}{POP}, {what}: {write(dot.value)}{interval} {unit}"),
+                    el("line", x1=_n(x(dot.low)), x2=_n(x(dot.high)), y1=y, y2=y, stroke_width=3, opacity=0.55),
+                    el("circle", cx=_n(x(dot.value)), cy=y, r=4.5),
+                    style=f"stroke:var(--{colour});fill:var(--{colour})",
+                )
+            )
+    told = "; ".join(
+        f"{row.name}: "
+        + ", ".join(
+            f"{what} {write(dot.value) if dot else 'missing'}"
+            for (what, _), dot in zip(series, row.values, strict=True)
+        )
+        for row in rows[:12]
+    )
+    image = _svg(title, f"{told} {unit}", WIDTH, height, drawn)
+    stroke = el("li", el("i", class_="stroke"), mark) if mark and marks else None
+    keys = [el("li", el("i", style=f"background:var(--{colour})"), text) for text, colour in series]
+    return Html(f"{el('ul', stroke, keys, class_='legend') if stroke or len(series) > 1 else ''}{image}")
 
 
 def lines(

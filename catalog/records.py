@@ -222,7 +222,7 @@ class Transcript:
     origin: str  # human, imported, subtitle or model:NAME
     created_at: datetime
     language: str | None = None
-    model: str | None = None  # name and version; the file's name for imported text
+    model: str | None = None  # name and version; the file's name for imported text, who wrote it for human text
     confidence: float | None = None  # 0 to 1
     flags: tuple[str, ...] = ()  # loop, language
 

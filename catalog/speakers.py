@@ -44,7 +44,7 @@ everybody AS (
 )
 SELECT
     local_id, source_id, source.speaker, coalesce(stage.model, ''), coalesce(samples, 0) / $rate,
-    best.a, best.b, voice.embedding
+    best.a, best.b, voice.embedding, source.bandwidth_hz
 FROM everybody
 JOIN base.source USING (source_id)
 LEFT JOIN spoken USING (source_id, local_id)
@@ -78,6 +78,7 @@ class LocalSpeaker:
     seconds: float  # of speech
     stretch: Stretch | None  # the longest clip, or turn: what stands for the speaker in a rule
     embedding: tuple[float, ...] | None  # mean voice, unit length
+    bandwidth_hz: float | None = None  # of the recording
 
 
 def local_speakers(catalog: Catalog) -> list[LocalSpeaker]:
@@ -85,7 +86,14 @@ def local_speakers(catalog: Catalog) -> list[LocalSpeaker]:
     found = catalog.all(LOCAL_SPEAKERS, {"rate": float(RATE)})
     return [
         LocalSpeaker(
-            r[0], r[1], r[2], r[3], r[4], None if r[5] is None else Stretch(r[1], r[5], r[6]), r[7] and tuple(r[7])
+            r[0],
+            r[1],
+            r[2],
+            r[3],
+            r[4],
+            None if r[5] is None else Stretch(r[1], r[5], r[6]),
+            r[7] and tuple(r[7]),
+            r[8],
         )
         for r in found
     ]

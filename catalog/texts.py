@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from catalog import rows
 from catalog.records import Stretch, Transcript
 from catalog.store import Catalog, Clip
 
@@ -17,14 +18,14 @@ def untranscribed(catalog: Catalog, model: str, language: str) -> list[Clip]:
 
     A transcript counts for the stretch it was made of: a recording that is cut anew is transcribed anew.
     """
-    done = set(
-        catalog.all(
-            "SELECT source_id, start_sample, end_sample FROM base.transcript"
-            " WHERE model = ? AND language = ? AND starts_with(origin, 'model:')",
-            [model, language],
-        )
+    found = catalog.all(
+        f"FROM ({rows.SELECT_KEPT}) AS clip ANTI JOIN ("
+        " SELECT source_id, start_sample, end_sample FROM base.transcript"
+        " WHERE model = ? AND language = ? AND starts_with(origin, 'model:')"
+        ") AS done USING (source_id, start_sample, end_sample) ORDER BY source_id, start_sample, segment_id",
+        [model, language],
     )
-    return [clip for clip in catalog.clips() if (clip.source_id, clip.start, clip.end) not in done]
+    return [Clip(*row) for row in found]
 
 
 def stretches(catalog: Catalog, segment_ids: Sequence[str]) -> dict[str, Stretch]:
@@ -46,14 +47,12 @@ def unsaid(catalog: Catalog, transcripts: Iterable[Transcript]) -> list[Transcri
         " ORDER BY created_at, transcript_id",
         [sorted({text.source_id for text in said})],
     )
-    newest: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
-    for row in found:
-        newest[row[:5]] = {(*row[5:8], tuple(row[8]))}
+    newest = {row[:5]: (*row[5:8], tuple(row[8])) for row in found}
     return [
         text
         for text in said
-        if (text.text, text.model, text.confidence, text.flags)
-        not in newest.get((text.source_id, text.start, text.end, text.origin, text.language), set())
+        if newest.get((text.source_id, text.start, text.end, text.origin, text.language))
+        != (text.text, text.model, text.confidence, text.flags)
     ]
 
 

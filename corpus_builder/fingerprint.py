@@ -46,7 +46,7 @@ clips have 0.02 to 0.2, different speech 0.4 to 0.55; the paper takes 0.35 over 
 
 WINDOW = round(1 / HOP_S)
 SHORTEST_S = 2.0
-"""Seconds of sound, pauses not counted, that two clips must share: one word in both is too little, a jingle is enough."""
+"""Seconds of sound, pauses not counted, that two clips must share: one word is too little, a jingle is enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from catalog.speakers import LocalSpeaker
 from corpus_builder.label_studio import Answer
 from corpus_builder.tables import Row, read_csv
 from corpus_builder.taxonomy import Taxonomy
-from corpus_builder.transcript_files import Recordings, Said, _number, _Places, _samples
+from corpus_builder.transcript_files import Places, Recordings, Said, number_in, samples_in
 
 COLUMNS = ("segment_id", "source", "start_s", "end_s", "speaker", "accent", "origin", "author", "confidence")
 ORIGINS = (LabelOrigin.ANNOTATOR, LabelOrigin.SPEAKER, LabelOrigin.CLASSIFIER)
@@ -47,7 +47,7 @@ def from_table(
     path: Path, rows: Sequence[Row], taxonomy: Taxonomy, recordings: Recordings, people: People, created_at: datetime
 ) -> list[Label]:
     """The labels in the rows of a CSV file. Raises UsageError, with the line, for what can't be meant."""
-    places = _Places(path, recordings)
+    places = Places(path, recordings)
     found: list[Label] = []
     for row in rows:
         try:
@@ -58,20 +58,20 @@ def from_table(
 
 
 def _labels(
-    path: Path, row: Row, taxonomy: Taxonomy, places: _Places, people: People, created_at: datetime
+    path: Path, row: Row, taxonomy: Taxonomy, places: Places, people: People, created_at: datetime
 ) -> list[Label]:
     """One row's label; several where it names a person who is heard in several recordings."""
     cells: Mapping[str, str] = row.cells
     named = [name for name in ("segment_id", "source", "speaker") if name in cells]
     if len(named) != 1 and named != ["source", "speaker"]:
         raise UsageError("expected one of `segment_id`, `source` (with `start_s` and `end_s`) and `speaker`")
-    start, end = _samples(cells, "start_s"), _samples(cells, "end_s")
+    start, end = samples_in(cells, "start_s"), samples_in(cells, "end_s")
     if (start is None) != (end is None):
         raise UsageError("`start_s` and `end_s` go together: write both, or neither for the whole recording")
     if start is not None and named != ["source"]:
         raise UsageError("`start_s` and `end_s` are for a `source`: leave them out, or name the source alone")
     origin = _origin(cells.get("origin"), "speaker" in cells)
-    confidence = _number(cells, "confidence")
+    confidence = number_in(cells, "confidence")
     if confidence is not None and not 0 <= confidence <= 1:
         raise UsageError(f"the confidence is {confidence:g}: it goes from 0 to 1")
     if "speaker" in cells:
@@ -101,7 +101,7 @@ def _origin(cell: str | None, speaker: bool) -> LabelOrigin:
     return LabelOrigin(cell)
 
 
-def _voices(name: str, source: str | None, places: _Places, people: People) -> list[tuple[Scope, str, Stretch | None]]:
+def _voices(name: str, source: str | None, places: Places, people: People) -> list[tuple[Scope, str, Stretch | None]]:
     """What a speaker's label is about: the voices of that person, or the recordings that the name is given to.
 
     With a recording named beside it, a voice of that recording alone.
@@ -127,7 +127,7 @@ def from_answers(
     path: Path, answers: Sequence[Answer], taxonomy: Taxonomy, recordings: Recordings
 ) -> tuple[list[Label], list[Transcript]]:
     """The labels and transcripts in Label Studio's answers. Raises UsageError, naming the task, for what can't be."""
-    places = _Places(path, recordings)
+    places = Places(path, recordings)
     labels, transcripts = [], []
     for answer in answers:
         try:

@@ -2,7 +2,7 @@
 
 Voices are compared by the mean embeddings that the diarizer stored, by average linkage on the cosine
 similarity. What people say goes above what is measured: a rule of `pdid speakers merge|split`, the newest
-first, and then the `speaker` labels of the sources file.
+first, and then the `speaker` labels of the sources file. Then comes what the diarizer says of one recording.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ SAME_PERSON_PYANNOTE = 0.75
 SHORT = ((2.0, 0.06), (3.0, 0.03), (6.0, 0.0))
 """Seconds of the shorter voice, and by how much less alike two such voices of one person are (the embedded
 diarizer's own figures, see `diarize.clustering.settle`)."""
+
+NARROW_HZ = 4500.0
+NARROW = 0.04
+"""In a telephone's band, under 4.5 kHz, strangers are more alike by this (see `diarize.clustering.settle`)."""
+
+SURE_S = 6.0
+"""Seconds of speech of each from which two voices of one recording are two people because the diarizer says so: it
+has heard them in one room over one microphone. It splits short voices too easily to be believed on them."""
 
 LABEL_SHARE = 0.9
 """Share of a recording's speech from which a voice is the one that the recording's `speaker` label names."""
@@ -85,7 +93,8 @@ def link(speakers: Sequence[LocalSpeaker], rules: Sequence[Rule] = ()) -> dict[s
         vectors = np.array([ordered[i].embedding for i in members], np.float32)
         seconds = np.array([ordered[i].seconds for i in members])
         threshold = SAME_PERSON_PYANNOTE if "pyannote" in ordered[members[0]].model else SAME_PERSON
-        names = cluster(vectors, seconds, threshold, said.apart(members), said.names[members])
+        narrow = np.array([(ordered[i].bandwidth_hz or NARROW_HZ) < NARROW_HZ for i in members])
+        names = cluster(vectors, seconds, narrow, threshold, said.apart(members), said.names[members])
         groups[members] = np.array(members)[names]
     groups = said.join(groups)
     first: dict[int, str] = {}
@@ -93,11 +102,17 @@ def link(speakers: Sequence[LocalSpeaker], rules: Sequence[Rule] = ()) -> dict[s
 
 
 def cluster(
-    vectors: Vectors, seconds: NDArray[np.float64], threshold: float, apart: Sequence[tuple[int, int]], names: Labels
+    vectors: Vectors,
+    seconds: NDArray[np.float64],
+    narrow: NDArray[np.bool_],
+    threshold: float,
+    apart: Sequence[tuple[int, int]],
+    names: Labels,
 ) -> Labels:
     """Cluster voices (n, d), of `seconds` (n,) of speech, by average linkage on their cosine similarity.
 
-    `threshold` is the average similarity, for long voices, from which two clusters are one. Pairs in `apart` never
+    `threshold` is the average similarity from which two clusters are one, for long voices; less is asked of
+    short ones, more of those with a telephone's bandwidth, which `narrow` (n,) says. Pairs in `apart` never
     meet, nor do voices with different `names` (n,) (-1: none). Returns for each voice the index of the first of
     its cluster, (n,).
 
@@ -110,12 +125,14 @@ def cluster(
 
     lengths, less = zip(*SHORT, strict=True)
     bonus = np.interp(seconds, lengths, less).astype(np.float32)
+    malus = np.where(narrow, NARROW, 0).astype(np.float32)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     pairs = np.array([*apart, *((b, a) for a, b in apart)], np.int64).reshape(-1, 2)
 
     def similarity(rows: Labels, columns: Labels) -> Vectors:
         """Adjusted similarities (rows, columns); -1 where two may not meet."""
-        result: Vectors = unit[rows] @ unit[columns].T + np.maximum.outer(bonus[rows], bonus[columns])
+        result: Vectors = unit[rows] @ unit[columns].T
+        result += np.maximum.outer(bonus[rows], bonus[columns]) - np.maximum.outer(malus[rows], malus[columns])
         mine, theirs = names[rows][:, None], names[columns][None]
         result[(mine >= 0) & (theirs >= 0) & (mine != theirs)] = -1
         row, column = np.full(len(unit), -1), np.full(len(unit), -1)
@@ -168,12 +185,12 @@ def _comparable(speakers: Sequence[LocalSpeaker]) -> list[list[int]]:
 
 
 class _Said:
-    """What rules and labels say of speakers, given by their index, made free of contradictions."""
+    """What rules, labels and the diarizer say of speakers, given by their index, made free of contradictions."""
 
     def __init__(self, speakers: Sequence[LocalSpeaker], rules: Sequence[Rule]) -> None:
         index = {speaker.local_id: i for i, speaker in enumerate(speakers)}
         self._parent = list(range(len(speakers)))
-        self._apart: set[frozenset[int]] = set()  # pairs of speakers that rules hold apart
+        self._apart: set[frozenset[int]] = set()  # pairs of speakers that are held apart
         for rule in rules:
             if rule.a in index and rule.b in index:
                 self._take(rule.same, index[rule.a], index[rule.b])
@@ -181,6 +198,13 @@ class _Said:
         first: dict[str, int] = {}
         for i, label in labelled.items():
             self._take(True, first.setdefault(label, i), i)
+        sure: dict[str, list[int]] = {}
+        for i, speaker in enumerate(speakers):
+            if speaker.seconds >= SURE_S:
+                sure.setdefault(speaker.source_id, []).append(i)
+        for voices in sure.values():
+            for a, b in combinations(voices, 2):
+                self._take(False, a, b)
         # speakers of different labels are different people, unless a rule has made the labels one person's
         meaning = {label: label for label in labelled.values()}
         of_root: dict[int, str] = {}
@@ -194,7 +218,7 @@ class _Said:
         )
 
     def apart(self, members: Sequence[int]) -> list[tuple[int, int]]:
-        """The pairs of `members` that rules hold apart, by their place in it."""
+        """The pairs of `members` that are held apart, by their place in it."""
         place: dict[int, list[int]] = {}
         for k, i in enumerate(members):
             place.setdefault(self._root(i), []).append(k)

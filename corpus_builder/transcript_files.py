@@ -88,7 +88,7 @@ def to_transcripts(
     may be, is flagged `language`.
     """
     subtitles = path.suffix.lower() in ENDINGS
-    places = _Places(path, recordings)
+    places = Places(path, recordings)
     found = []
     for said in texts:
         try:
@@ -127,7 +127,7 @@ def _said(row: Row) -> Said:
     if not isinstance(text, str):
         raise UsageError("the text is empty: write what is said, or leave the line out")
     segment, source = cells.get("segment_id"), cells.get("source")
-    start, end = _samples(cells, "start_s"), _samples(cells, "end_s")
+    start, end = samples_in(cells, "start_s"), samples_in(cells, "end_s")
     if (segment is None) == (source is None):
         raise UsageError("expected either `segment_id`, or `source` with `start_s` and `end_s`")
     if segment is not None and (start, end) != (None, None):
@@ -137,7 +137,7 @@ def _said(row: Row) -> Said:
     origin = str(cells.get("origin", "imported"))
     if origin not in ("human", "imported", "subtitle") and not re.fullmatch(r"model:\S.*", origin):
         raise UsageError(f"{origin!r} is no origin: write human, imported, subtitle or model:NAME")
-    confidence = _number(cells, "confidence")
+    confidence = number_in(cells, "confidence")
     if confidence is not None and not 0 <= confidence <= 1:
         raise UsageError(f"the confidence is {confidence:g}: it goes from 0 to 1")
     language = cells.get("language")
@@ -147,12 +147,12 @@ def _said(row: Row) -> Said:
     )  # fmt: skip
 
 
-def _samples(cells: Mapping[str, Any], name: str) -> int | None:
-    seconds = _number(cells, name)
+def samples_in(cells: Mapping[str, Any], name: str) -> int | None:
+    seconds = number_in(cells, name)
     return None if seconds is None else round(seconds * RATE)
 
 
-def _number(cells: Mapping[str, Any], name: str) -> float | None:
+def number_in(cells: Mapping[str, Any], name: str) -> float | None:
     cell = cells.get(name)
     if cell is None:
         return None
@@ -165,7 +165,7 @@ def _number(cells: Mapping[str, Any], name: str) -> float | None:
     return number
 
 
-class _Places:
+class Places:
     """Finds the recording, and the stretch of it, that a text is about."""
 
     def __init__(self, path: Path, recordings: Recordings) -> None:

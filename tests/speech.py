@@ -21,7 +21,7 @@ from catalog.whisper import HOP, Whisper, load_whisper
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 US, GERMAN, GREEK = ("jackson", "theo"), ("lucas", "yweweler"), "george"
-SMALL = MiniSettings(width=32, encoder_layers=2, decoder_layers=1, window_s=4, n_tokens=300)
+SMALL = MiniSettings(width=32, encoder_layers=2, decoder_layers=1, window_s=4, n_tokens=300, max_tokens=64)
 
 
 @dataclass(frozen=True, slots=True)

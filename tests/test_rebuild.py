@@ -128,12 +128,12 @@ def test_a_release_brings_its_own_taxonomy_and_no_folder_of_models(pdid: Pdid, c
     furnish(corpus)
     accents = tmp_path / "elsewhere.toml"
     accents.write_text('name = "mine"\n[[accent]]\nname = "Yazdi"\n[[accent]]\nname = "Lori"\n')
-    (corpus / "pdid.toml").write_text(f'taxonomy = "{accents}"\n[separate]\nmodel = "/home/me/htdemucs"\n')
+    (corpus / "pdid.toml").write_text(f'taxonomy = "{accents}"\n[separate]\nmodel = "/home/me/htdemucs_ft"\n')
     assert pdid("export", "--format", "metadata", tmp_path / "release", "--corpus", corpus).code == 0
     assert pdid("rebuild", tmp_path / "release", "--corpus", "new").code == 1  # no recording is there
     assert Path("new/taxonomy.toml").read_text() == accents.read_text()
     settings = tomllib.loads(Path("new/pdid.toml").read_text("utf-8"))
-    assert settings == {"taxonomy": "taxonomy.toml", "separate": {"mode": "never", "model": "htdemucs"}}
+    assert settings == {"taxonomy": "taxonomy.toml", "separate": {"mode": "never", "model": "htdemucs_ft"}}
 
 
 def test_what_is_missing_is_listed_and_comes_later(pdid: Pdid, release: Path, media: Path, tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_less_is_asked_of_short_voices() -> None:
     assert len(people(link([speaker("a-S1", 0), speaker("b-S1", angle, seconds=2)]))) == 1
 
 
+def test_more_is_asked_over_the_telephone() -> None:
+    angle = float(np.rad2deg(np.arccos(SAME_PERSON + 0.02)))
+    for hz, n in ((8000.0, 1), (None, 1), (3400.0, 2)):
+        heard = [replace(speaker("a-S1", 0), bandwidth_hz=hz), speaker("b-S1", angle)]
+        assert len(people(link(heard))) == n
+
+
 def test_voices_of_different_models_and_no_voices_are_linked_by_word_only() -> None:
     voices = [speaker("a-S1", 0), speaker("b-S1", 0, model="other"), speaker("c-S1", None), speaker("d-S1", None)]
     assert len(people(link(voices))) == 4
@@ -96,7 +103,7 @@ def test_linking_within_components_is_linking_all(seed: int, n: int, dimensions:
     vectors = np.abs(rng.normal(size=(n, dimensions))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     apart = [(int(a), int(b)) for a, b in rng.integers(0, n, (n_apart, 2)) if a != b]
-    found = cluster(vectors, np.full(n, 10.0), 0.84, apart, np.full(n, -1))
+    found = cluster(vectors, np.full(n, 10.0), np.zeros(n, bool), 0.84, apart, np.full(n, -1))
     groups = {frozenset(np.flatnonzero(found == k).tolist()) for k in set(found.tolist())}
     assert groups == plain(vectors, 0.84, apart)
     assert all(not {a, b} <= group for a, b in apart for group in groups)
@@ -104,19 +111,26 @@ def test_linking_within_components_is_linking_all(seed: int, n: int, dimensions:
 
 def test_thousands_of_voices_in_blocks_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(500, 64))
-    vectors = np.repeat(centres, 6, 0) + 0.2 * rng.normal(size=(3000, 64))
+    centres = rng.normal(size=(400, 64))
+    vectors = np.repeat(centres, 6, 0) + 0.2 * rng.normal(size=(2400, 64))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    truth = {frozenset(range(6 * k, 6 * k + 6)) for k in range(500)}
+    truth = {frozenset(range(6 * k, 6 * k + 6)) for k in range(400)}
     for most in (speakers.MOST, 4):  # groups over the limit are parted, never joined to others
         monkeypatch.setattr(speakers, "MOST", most)
-        found = cluster(vectors, np.full(3000, 10.0), 0.84, [], np.full(3000, -1))
+        found = cluster(vectors, np.full(2400, 10.0), np.zeros(2400, bool), 0.84, [], np.full(2400, -1))
         groups = {frozenset(np.flatnonzero(found == k).tolist()) for k in set(found.tolist())}
         if most > 6:
             assert groups == truth
         else:
             assert all(any(group <= person for person in truth) for group in groups)
             assert max(map(len, groups)) <= most
+
+
+def test_the_diarizer_is_believed_on_voices_of_one_recording_unless_they_are_short() -> None:
+    for seconds, n in ((6.0, 2), (5.9, 1)):
+        voices = [speaker("a-S1", 0, seconds=10), speaker("a-S2", 1, seconds=seconds), speaker("b-S1", 0.5, seconds=3)]
+        assert len(people(link(voices))) == n
+        assert len(people(link(voices, [Rule(True, "a-S1", "a-S2")]))) == 1
 
 
 # What is said
@@ -348,7 +362,7 @@ def test_merge_split_and_list(corpus: Path, talk: Path, two_speakers: Path, pdid
 def test_a_name_in_the_sources_file_links_without_touching_any_audio(
     corpus: Path, talk: Path, make_wav: MakeWav, pdid: Pdid, tmp_path: Path
 ) -> None:
-    other = make_wav("other.wav", "librispeech/2414-128291-0000.flac", seconds=9)
+    other = make_wav("other.wav", "librispeech/2033-164914-0001.flac")
     assert pdid("ingest", other, "--corpus", corpus, *EMBEDDED).code == 0
     people = (
         "SELECT DISTINCT segments.speaker_id FROM segments JOIN sources USING (source_id)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from catalog.errors import UsageError
 from corpus_builder.scripts import contradicts, language_code
 from corpus_builder.subtitles import Cue, name_and_language, read_subtitles
+
+Write = Callable[[str, str], Path]
 
 # As YouTube's automatic captions come through yt-dlp: the last line stays on the screen while the next one is spoken.
 ROLLING = """WEBVTT
@@ -43,7 +46,7 @@ SUBRIP = (
 
 
 @pytest.fixture
-def write(tmp_path: Path):  # type: ignore[no-untyped-def]
+def write(tmp_path: Path) -> Write:
     def make(name: str, text: str) -> Path:
         path = tmp_path / name
         path.write_bytes(text.encode())
@@ -52,14 +55,14 @@ def write(tmp_path: Path):  # type: ignore[no-untyped-def]
     return make
 
 
-def test_subrip(write) -> None:  # type: ignore[no-untyped-def]
+def test_subrip(write: Write) -> None:
     assert read_subtitles(write("talk.srt", SUBRIP)) == [
         Cue(2, 16_000, 40_000, ("سلام و خوش", "آمدید")),
         Cue(10, 65_250 * 16, 66_000 * 16, ("می‌روم & می‌آیم",)),
     ]
 
 
-def test_each_line_of_rolling_captions_comes_once(write) -> None:  # type: ignore[no-untyped-def]
+def test_each_line_of_rolling_captions_comes_once(write: Write) -> None:
     cues = read_subtitles(write("talk.en.vtt", ROLLING))
     assert [cue.text for cue in cues] == ["welcome to the show", "R&D is next", "R&D again"]
     assert [(cue.line, cue.start, cue.end) for cue in cues] == [
@@ -69,13 +72,13 @@ def test_each_line_of_rolling_captions_comes_once(write) -> None:  # type: ignor
     ]
 
 
-def test_what_people_say_twice_stays_twice(write) -> None:  # type: ignore[no-untyped-def]
+def test_what_people_say_twice_stays_twice(write: Write) -> None:
     said = ["No.", "No.", "Why not?", "Because.", "No."]
     blocks = [f"{i}\n00:00:0{i},000 --> 00:00:0{i + 1},000\n{text}\n" for i, text in enumerate(said)]
     assert [cue.text for cue in read_subtitles(write("a.srt", "\n".join(blocks)))] == said
 
 
-def test_notes_styles_and_voices_are_not_said(write) -> None:  # type: ignore[no-untyped-def]
+def test_notes_styles_and_voices_are_not_said(write: Write) -> None:
     text = (
         "WEBVTT\n\nSTYLE\n::cue { color: red }\n\nNOTE by\nAli\n\nintro\n00:02.000 --> 00:04.000\n"
         "<v Sara>خوبم</v> 2 < 3 &lt;ok&gt;\n\nNOTE later\n\n00:01.000 --> 00:02.000\nfirst\n"
@@ -100,7 +103,7 @@ def test_notes_styles_and_voices_are_not_said(write) -> None:  # type: ignore[no
         ("a.vtt", "WEBVTT\n\0\n\n00:01.000 --> 00:02.000\nx\n", "zero bytes"),
     ],
 )
-def test_what_is_no_subtitle_file(write, name: str, text: str, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_subtitle_file(write: Write, name: str, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_subtitles(write(name, text))
 

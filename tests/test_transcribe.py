@@ -65,13 +65,13 @@ def test_the_model_hears_what_is_said(pdid: Pdid, spoken: Path, truth: Path, whi
 def test_a_run_that_is_cut_off_is_gone_on_with(
     pdid: Pdid, spoken: Path, whisper_digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = transcribe.transcribe, []
+    calls: list[int] = []
 
     def interrupted(*arguments: object, **options: object) -> object:
         calls.append(len(arguments[1]))  # type: ignore[arg-type]
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments, **options)  # type: ignore[arg-type]
+        return whispers.transcribe(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transcribe, "BATCHES", 1)
     monkeypatch.setattr(transcribe, "transcribe", interrupted)
@@ -172,6 +172,10 @@ def test_a_file_comes_in_once_and_changed_rows_again(pdid: Pdid, spoken: Path, t
     assert [row["origin"] for row in status["texts"]] == ["imported"]
 
 
+def stamp(seconds: float) -> str:
+    return f"00:00:{seconds:06.3f}".replace(".", ",")
+
+
 def test_all_formats_say_the_same(pdid: Pdid, spoken: Path, tmp_path: Path) -> None:
     """A piece by its id, its time in the recording, JSON Lines, and subtitles beside the recording or named."""
     rows = query(
@@ -180,7 +184,6 @@ def test_all_formats_say_the_same(pdid: Pdid, spoken: Path, tmp_path: Path) -> N
         " WHERE kept AND uri LIKE '%0000.wav' ORDER BY start_s",
     )
     uri = rows[0][1]
-    stamp = lambda s: f"00:00:{s:06.3f}".replace(".", ",")  # noqa: E731
     said = [f"سلام، شمارهٔ {n}" for n in range(len(rows))]
     files = {
         "ids.csv": "segment_id;text;origin\n" + "".join(f"{r[0]};{t};human\n" for r, t in zip(rows, said, strict=True)),

@@ -259,7 +259,7 @@ COMMENT ON COLUMN transcripts.end_s IS 'Seconds from the start of the recording'
 COMMENT ON COLUMN transcripts.text IS 'What is said, verbatim; empty where nothing is';
 COMMENT ON COLUMN transcripts.language IS 'The language of the text';
 COMMENT ON COLUMN transcripts.origin IS 'human, imported, subtitle or model:NAME';
-COMMENT ON COLUMN transcripts.model IS 'The model with its version; for imported text the file''s name';
+COMMENT ON COLUMN transcripts.model IS 'The model with its version; the file''s name for imported text, the annotator''s for corrected text';
 COMMENT ON COLUMN transcripts.confidence IS 'How sure, 0 to 1; empty where nothing is said';
 COMMENT ON COLUMN transcripts.flags IS 'What speaks against it: loop (the model repeated itself), language (another one was heard)';
 COMMENT ON COLUMN transcripts.created_at IS 'When it was written, UTC';

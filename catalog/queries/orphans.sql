@@ -13,4 +13,16 @@ HAVING source_id NOT IN (SELECT source_id FROM base.source)
 UNION ALL
 SELECT 'segment' AS row_of, source_id, count(*) AS n FROM base.segment GROUP BY ALL
 HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'label' AS row_of, source_id, count(*) AS n FROM base.label GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'transcript' AS row_of, source_id, count(*) AS n FROM base.transcript GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'resolved' AS row_of, source_id, count(*) AS n FROM base.resolved GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'label_hold' AS row_of, source_id, count(*) AS n FROM base.label_hold GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
 ORDER BY row_of, source_id

@@ -30,7 +30,7 @@ Examples:
 \b
 A sources file is CSV with a header; only `source` must be there:
   source,accent,speaker,language,licence,title
-  tape01.mp4,Isfahani,presenter,fa,CC BY 4.0,Morning news
+  tape01.mp4,Isfahani,host-7,fa,CC BY 4.0,Morning news
 """
 
 

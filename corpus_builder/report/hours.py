@@ -263,7 +263,7 @@ def _reasons(asked: Table) -> Html:
     accents = list(dict.fromkeys(row["accent"] for row in rows))
     cells: dict[str, list[object]] = {}
     for row in rows:
-        ratio = row["ratio"] if row["share"] else None
+        ratio = row["ratio"] if row["share"] >= 0.0005 else None
         times = (
             "" if ratio is None else f" ×{ratio:.1f}" if ratio < 10 else f" ×{ratio:.0f}" if ratio < 100 else " ×>99"
         )

@@ -219,7 +219,7 @@ def _piece(row: Mapping[str, Any], window: Window, heard: Mapping[str, bytes | N
     scores = [
         f"DNSMOS {row['dnsmos_ovrl']:.2f}" if row["dnsmos_ovrl"] is not None else "",
         f"SNR {row['snr_db']:.0f} dB" if row["snr_db"] is not None else "",
-        f"gain {row['gain_db']:+.1f} dB" if row["gain_db"] is not None else "",
+        f"gain {row['gain_db']:+.1f} dB".replace("-", "−") if row["gain_db"] is not None else "",
         "voice separated from music" if row["separated"] else "",
     ]
     what = _what(row)

@@ -56,7 +56,6 @@ SELECT
     count(*) AS speakers,
     count(*) FILTER (n_sources > 1) AS across,
     coalesce(sum(hours) FILTER (n_sources > 1), 0) * 3600 AS across_s,
-    coalesce(max(hours), 0) * 3600 AS longest_s,
     coalesce(median(hours), 0) * 3600 AS median_s
 FROM speakers
 WHERE n_segments > 0
@@ -108,15 +107,9 @@ def labels(catalog: Catalog, known: Collection[str]) -> Section:
             holds.sql("chart"),
         ],
     )
-    columns = ("recording", "from", "what holds", "what is said")
-    clash = [
-        (row["source_id"], clock(row["start_s"]), bdi(row["accent"]), [el("div", bdi(said)) for said in row["labels"]])
-        for row in conflicts.objects()[:SHOWN]
-    ]
     differ = figure(
         "Labels that differ",
-        verdict(not clash, f"Of {len(conflicts.rows):,} pieces, different things are said." if clash else "None."),
-        table(_shown("Pieces with labels that differ", conflicts), columns, clash) if clash else None,
+        _clashes(conflicts) if conflicts.rows else verdict(True, "Of no piece, different things are said."),
         folds=[conflicts.sql()],
     )
     strange = [(bdi(row[0]), Number(length(row[1])), row[2], row[3]) for row in unknown.rows[:SHOWN]]
@@ -129,7 +122,22 @@ def labels(catalog: Catalog, known: Collection[str]) -> Section:
         folds=[unknown.sql()],
     )
     intro = el("p", "Every label is somebody's word. The most specific holds, and people's come before a classifier's.")
-    return Section("labels", "Accent labels", join(intro, who, el("div", differ, outside, class_="pair")))
+    return Section("labels", "Accent labels", join(intro, who, differ, outside))
+
+
+def _clashes(conflicts: Table) -> Html:
+    """What is said of the same pieces, pieces of one recording together."""
+    together: dict[tuple[str, str | None, tuple[str, ...]], list[float]] = {}
+    for row in conflicts.objects():
+        together.setdefault((row["source_id"], row["accent"], tuple(row["labels"])), []).append(row["start_s"])
+    lines = [
+        (source, len(starts), clock(min(starts)), bdi(accent), [el("div", bdi(label)) for label in said])
+        for (source, accent, said), starts in list(together.items())[:SHOWN]
+    ]
+    counted = f"Of {len(conflicts.rows):,} pieces, different things are said."
+    caption = "By recording" if len(together) <= SHOWN else f"By recording: the first {SHOWN} of {len(together)}"
+    columns = ("recording", "pieces", "first at", "what holds", "what is said")
+    return join(verdict(False, counted), table(caption, columns, lines))
 
 
 def texts(catalog: Catalog) -> Section:
@@ -165,7 +173,6 @@ def speakers(catalog: Catalog) -> Section:
         ("in more than one recording", f"{found['across']:,}"),
         ("kept of those", length(found["across_s"])),
         ("median speaker", length(found["median_s"])),
-        ("longest speaker", length(found["longest_s"])),
     ]
     rows = [
         (bdi(s), bdi(accent), sources, clips, number(minutes)) for s, accent, sources, clips, minutes in across.rows
