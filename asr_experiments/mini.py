@@ -237,7 +237,8 @@ def _train(
     losses: list[float] = []
     for step in range(1, settings.updates + 1):
         done = step / settings.updates
-        sounds, texts = [], []
+        sounds: list[Floats] = []
+        texts: list[list[int]] = []
         while len(sounds) < settings.batch_size:
             sound, text = strings.draw(done, rng)
             tokens = whisper.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]

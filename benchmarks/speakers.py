@@ -38,7 +38,7 @@ from corpus_builder.config import Settings
 from corpus_builder.diarize.embedded import Embedded
 from corpus_builder.vad import SpeechDetector
 
-SIZES = {
+SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "short": {"librispeech": (1,), "vctk": (2,), "fsdd": (16,)},
     "longer": {"librispeech": (3, 2), "vctk": (5,), "fsdd": (50,)},
 }

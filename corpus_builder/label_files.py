@@ -83,13 +83,11 @@ def _labels(
     raw = cells["accent"]
     accent = taxonomy.canonical(raw)
     author = cells.get("author", path.name)
-    return [
-        Label(
-            source_id, scope, stretch.start if stretch else None, stretch.end if stretch else None, raw, accent, origin, author,
-            created_at, confidence,
-        )
-        for scope, source_id, stretch in about
-    ]  # fmt: skip
+    found = []
+    for scope, source_id, stretch in about:
+        start, end = (stretch.start, stretch.end) if stretch else (None, None)
+        found.append(Label(source_id, scope, start, end, raw, accent, origin, author, created_at, confidence))
+    return found
 
 
 def _origin(cell: str | None, speaker: bool) -> LabelOrigin:

@@ -148,11 +148,13 @@ def _said(row: Row) -> Said:
 
 
 def samples_in(cells: Mapping[str, Any], name: str) -> int | None:
+    """A cell in seconds as samples at 16 kHz, None where it is empty. Raises UsageError if it is no number."""
     seconds = number_in(cells, name)
     return None if seconds is None else round(seconds * RATE)
 
 
 def number_in(cells: Mapping[str, Any], name: str) -> float | None:
+    """A cell as a finite number, None where it is empty. Raises UsageError if it is none."""
     cell = cells.get(name)
     if cell is None:
         return None
@@ -222,7 +224,7 @@ class Places:
         source = self.known.sources[source_id]
         if source.status is not Status.DONE:
             why = f"failed ({source.error})" if source.status is Status.FAILED else "is not ingested yet"
-            raise UsageError(f"the recording {name!r} {why}: its length is not known, so no text can be pinned to it")
+            raise UsageError(f"the recording {name!r} {why}: its length is not known, so nothing can be pinned to it")
         return source
 
 

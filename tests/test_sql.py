@@ -208,10 +208,10 @@ def test_orphans_are_found(pdid: Run, corpus: Path) -> None:
     with open_catalog(corpus, write=True) as catalog:
         catalog.query("DELETE FROM base.source WHERE source_id = ?", [SCOTTISH])
     assert [(row["row_of"], row["n"]) for row in objects(pdid, "@orphans")] == [
-            ("address", 1),
-            ("resolved", 1),
-            ("segment", 1),
-        ]
+        ("address", 1),
+        ("resolved", 1),
+        ("segment", 1),
+    ]
 
 
 def test_an_unknown_name_suggests_the_nearest(pdid: Run) -> None:
