@@ -8,15 +8,17 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from asr_experiments import studies
 from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
 from asr_experiments.cam import Method, SaliencyMaps
 from asr_experiments.checkpoint import save_whisper
-from asr_experiments.classifier import Classifier, load_classifier, save_classifier, train_classifier
+from asr_experiments.classifier import Classifier, load_classifier
 from asr_experiments.datasets import Utterance, read_sound
 from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
 from asr_experiments.features import LogMels
@@ -24,11 +26,13 @@ from asr_experiments.finetune import Finetuned, finetune, mean_loss
 from asr_experiments.scoring import Errors, Score, groups, score, total
 from asr_experiments.training_set import FinetuneSettings, TrainingSet, paper_settings, training_set
 from catalog.context import Context
-from catalog.errors import PdidError
+from catalog.errors import PdidError, UsageError
 from catalog.experiments import runs, write_run
 from catalog.records import Prediction, Run
 from catalog.store import open_catalog
-from catalog.whisper import Whisper, load_whisper, transcribe, transcribe_features
+from catalog.whisper import Whisper, check_language, load_whisper, transcribe, transcribe_features
+
+T = TypeVar("T")
 
 COMMIT_WAIT_S = 600.0
 """Seconds a finished cell waits for whoever holds the catalog: its work may have taken hours."""
@@ -53,49 +57,87 @@ class Outcome:
         return self.run.metrics.get("error") if self.run else None
 
 
+def check_cells(experiment: Experiment, wanted: Sequence[Cell]) -> None:
+    """Raise UsageError for what every cell, or every one of an arm, would fail of: better now than in hours.
+
+    That is a language the model does not know, and saliency of a classifier with one accent to learn.
+    """
+    needing = next((cell.arm for cell in wanted if cell.arm not in WITHOUT_MAPS), None)
+    if needing and len(experiment.trained_on) < 2:
+        raise UsageError(
+            f"the arm {needing} masks what tells accents apart, and the training clips have only one "
+            f"({', '.join(experiment.trained_on)}): leave the arm out, or add speech with other accents"
+        )
+    check_language(load_whisper(experiment.settings.model, "cpu"), experiment.settings.language)
+
+
 def run_cells(experiment: Experiment, wanted: Sequence[Cell], report: Report) -> Iterator[Outcome]:
     """Run the cells that are not done, in order; yields each one's outcome once it is in the catalog.
 
     A cell that another process has in work is passed over. A cell whose training breaks down is recorded with the
-    reason, and the others go on; a later run tries it again. Stopping loses at most the epoch at hand.
-    Raises PdidError where the model, the data or the catalog can't be used.
+    reason, and the others go on; a later run tries it again. Stopping loses at most the epoch at hand. Under
+    `accelerate launch` all processes work on one cell at a time, and the first writes. Raises UsageError as
+    `check_cells` does, and PdidError where the model, the data or the catalog can't be used.
     """
-    save_experiment(experiment)
-    done = {run.run_id: run for run in _runs(experiment) if "error" not in run.metrics}
+    check_cells(experiment, wanted)
+    team = Team()
+    if team.first:
+        save_experiment(experiment)
     for cell in wanted:
-        old = done.get(experiment.run_id(cell))
-        if old:
-            yield Outcome(cell, old, False)
-            continue
-        with claim(experiment.cell_folder(cell), wait=False) as mine:
-            if not mine:
-                yield Outcome(cell, None, False)
-                continue
-            # another process may have finished it since
-            old = next((r for r in _runs(experiment) if r.run_id == experiment.run_id(cell)), None)
-            if old and "error" not in old.metrics:
+        folder = experiment.cell_folder(cell)
+        with claim(folder, wait=False) if team.first else nullcontext(False) as claimed:
+            mine = team.agree(claimed)
+            # read anew for each cell: another process may have finished it since
+            old = team.agree(_finished(experiment, cell) if team.first else None)
+            if old or not mine:
                 yield Outcome(cell, old, False)
                 continue
             try:
-                run, said = run_cell(experiment, cell, report)
+                run, said = run_cell(experiment, cell, report, team)
             except PdidError as error:
                 run, said = _record(experiment, cell, {"error": str(error)}), []
-            with open_catalog(experiment.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
-                write_run(catalog, run, said)
-            if "error" not in run.metrics:
-                shutil.rmtree(experiment.cell_folder(cell) / "checkpoint", ignore_errors=True)
+            if team.first:
+                with open_catalog(experiment.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+                    write_run(catalog, run, said)
+                if "error" not in run.metrics:
+                    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
             yield Outcome(cell, run, True)
 
 
-def _runs(experiment: Experiment) -> list[Run]:
+class Team:
+    """The processes of an `accelerate launch`; without one, this process alone."""
+
+    def __init__(self) -> None:
+        import torch
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.cuda.is_available())
+        self.alone, self.first = state.num_processes == 1, bool(state.is_main_process)
+        self.device = None if self.alone else str(state.device)
+
+    def agree(self, value: T) -> T:
+        """What the first process says, in all of them."""
+        if self.alone:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        box = [value]
+        broadcast_object_list(box)
+        return box[0]
+
+
+def _finished(experiment: Experiment, cell: Cell) -> Run | None:
+    """The cell's run, if it is there and did not fail."""
+    run_id = experiment.run_id(cell)
     with open_catalog(experiment.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:  # makes it where there is none
-        return runs(catalog, experiment.experiment_id)
+        found = runs(catalog, experiment.experiment_id)
+    return next((run for run in found if run.run_id == run_id and "error" not in run.metrics), None)
 
 
-def run_cell(experiment: Experiment, cell: Cell, report: Report) -> tuple[Run, list[Prediction]]:
+def run_cell(experiment: Experiment, cell: Cell, report: Report, team: Team) -> tuple[Run, list[Prediction]]:
     """Train one arm with one seed, test it, and save its weights in the cell's folder."""
     began = time.monotonic()
-    whisper = load_whisper(experiment.settings.model)
+    whisper = load_whisper(experiment.settings.model, team.device)
     maps = prepare_maps(experiment, whisper, cell.arm, report)
     folder = experiment.cell_folder(cell)
     metrics: dict[str, Any] = {}
@@ -115,7 +157,8 @@ def run_cell(experiment: Experiment, cell: Cell, report: Report) -> tuple[Run, l
             logs=_logs(folder),
         )
         metrics |= _of_training(made)
-        save_whisper(whisper, folder / "model")
+        if team.first:
+            save_whisper(whisper, folder / "model")
     scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share))
     metrics |= told | {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory(whisper)}
     run = _record(experiment, cell, metrics, settings, str(whisper.device))
@@ -192,26 +235,16 @@ def prepare_maps(experiment: Experiment, whisper: Whisper, arm: ArmName, report:
 
 
 def obtain_classifier(experiment: Experiment, whisper: Whisper, report: Report) -> Classifier:
-    """The experiment's accent classifier, trained on its training clips the first time."""
-    folder = experiment.folder / "classifier"
-    with claim(folder, wait=True):
-        if (folder / "classifier.json").exists():
-            return load_classifier(folder, str(whisper.device))
-        clips = [u for u in experiment.utterances if u.split in ("train", "dev")]
-        mels = log_mels(experiment, whisper, clips)
-        mels.prepare(lambda share: report("log-mels", share))
-        train, dev = ([i for i, u in enumerate(clips) if u.split == split] for split in ("train", "dev"))
-        made = train_classifier(
-            mels,
-            [u.accent for u in clips],
-            train,
-            dev,
-            experiment.settings.classifier,
-            str(whisper.device),
-            lambda share: report("accent classifier", share),
+    """The experiment's accent classifier; experiments with the same clips, settings and features share one."""
+    own, device = experiment.folder / "classifier", str(whisper.device)
+    if not (own / studies.CLASSIFIER_FILE).exists():
+        settings = experiment.settings.classifier
+        made = studies.obtain_classifier(
+            experiment.corpus, experiment.utterances, whisper.feature_extractor, settings, device, report
         )
-        save_classifier(made, folder)
-        return made
+        with claim(experiment.folder, wait=True):
+            studies.copy_classifier(made, own)
+    return load_classifier(own, device)
 
 
 # ---------------------------------------------------------------- after training

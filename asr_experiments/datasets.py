@@ -80,11 +80,11 @@ def read_dataset(path: Path) -> list[Utterance]:
     return utterances
 
 
-def from_split(corpus: Path, split_name: str | None = None) -> list[Utterance]:
+def from_split(corpus: Path, split_name: str | None = None, language: str | None = None) -> list[Utterance]:
     """The utterances of a split of a corpus, the newest split for None, ordered by source and time.
 
-    Kept clips with a transcript and an accent; `left_out` counts the others. Raises UsageError if there is no such
-    split, if none of its clips can be used, or if a clip is not on disk.
+    Kept clips with a transcript and an accent, in `language` where one is given; `left_out` counts the others. Raises
+    UsageError if there is no such split, if none of its clips can be used, or if a clip is not on disk.
     """
     name = _split(corpus, split_name).name
     found = [
@@ -92,9 +92,10 @@ def from_split(corpus: Path, split_name: str | None = None) -> list[Utterance]:
         for segment_id, clip, text, accent, speaker, source, split, seconds in _query(
             corpus,
             f"SELECT segment_id, path, segments.text, segments.accent, speaker_id, source_id, splits.split, duration_s"
-            f" FROM splits JOIN segments USING (segment_id) WHERE split_name = ? AND {_USABLE}"
-            f" ORDER BY source_id, start_s, segment_id",
+            f" FROM splits JOIN segments USING (segment_id) WHERE split_name = ?1 AND {_USABLE}"
+            f" AND (segments.language = ?2 OR ?2 IS NULL) ORDER BY source_id, start_s, segment_id",
             name,
+            language,
         )
     ]
     if not found:
@@ -111,20 +112,23 @@ def from_split(corpus: Path, split_name: str | None = None) -> list[Utterance]:
     return found
 
 
-def left_out(corpus: Path, split_name: str | None = None) -> dict[str, int]:
+def left_out(corpus: Path, split_name: str | None = None, language: str | None = None) -> dict[str, int]:
     """Why -> how many clips of a split `from_split` leaves out; empty if it takes them all."""
     reasons = {
         "rejected since": "NOT kept",
         "no transcript": "kept AND trim(coalesce(segments.text, '')) = ''",
         "no accent": "kept AND trim(coalesce(segments.text, '')) <> '' AND segments.accent IS NULL",
+        "in another language": f"{_USABLE} AND segments.language IS DISTINCT FROM ?2 AND ?2 IS NOT NULL",
     }
     name = _split(corpus, split_name).name
     counted = {
         why: int(
             _query(
                 corpus,
-                f"SELECT count(*) FROM splits JOIN segments USING (segment_id) WHERE split_name = ? AND {condition}",
+                f"SELECT count(*) FROM splits JOIN segments USING (segment_id)"
+                f" WHERE split_name = ?1 AND {condition} AND (?2::VARCHAR IS NULL OR true)",
                 name,
+                language,
             )[0][0]
         )
         for why, condition in reasons.items()

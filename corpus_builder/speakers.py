@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 SAME_PERSON = 0.84
 """Cosine similarity of two mean voices from which they are one person's, for 6 s or more of speech.
 
-benchmarks/speakers.py prints the sweep it comes from: at 0.84 no two of 30 readers are taken for one, and from
-0.86 on the recordings of one reader fall apart. pyannote's voices could not be measured (its weights are gated);
-its own threshold is a distance of 0.7046 between unit vectors, a similarity of 0.75."""
+benchmarks/speakers.py prints the sweep it comes from: at 0.84 no two of 30 people are taken for one, in short
+recordings or longer ones, and from 0.86 on the short recordings of one reader fall apart."""
 
 SAME_PERSON_PYANNOTE = 0.75
+"""The same for pyannote's voices: not measured, its weights being gated. Its own pipeline (speaker-diarization-3.1)
+joins at a distance of 0.7046 between unit vectors, which is this similarity."""
 
 SHORT = ((2.0, 0.06), (3.0, 0.03), (6.0, 0.0))
 """Seconds of the shorter voice, and by how much less alike two such voices of one person are (the embedded
@@ -45,7 +46,7 @@ LABEL_SHARE = 0.9
 """Share of a recording's speech from which a voice is the one that the recording's `speaker` label names."""
 
 BLOCK = 1024  # voices compared with all others at a time
-MOST = 12_000  # voices of one connected group that are clustered at a time: 0.6 GB of distances
+MOST = 6_000  # voices of one connected group that are clustered at a time: 1.2 GB at the peak
 NEVER = 1e6  # distance of two voices that may not meet: over any average that could be joined
 
 Vectors = NDArray[np.float32]

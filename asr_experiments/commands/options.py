@@ -63,29 +63,41 @@ class Data:
     """The clips, and what is known of them as a whole."""
 
     utterances: list[Utterance]
-    language: str | None
+    language: str | None  # None where it is not known, or there are several
     standard: str | None
     left_out: dict[str, int]  # reason -> clips that can't be used
+    languages: tuple[str, ...] = ()  # of the clips, as the corpus has them
 
 
 def read_data(
     corpus: Path, split: str | None, dataset: Path | None, language: str | None, standard: str | None
 ) -> Data:
-    """The clips that the data options mean. Raises UsageError for both a split and a data set, and for bad data."""
+    """The clips that the data options mean; with a language only those of a split that are in it.
+
+    Raises UsageError for both a split and a data set, a language that no clip of the split is in, and bad data.
+    """
     from asr_experiments.datasets import from_split, left_out, read_dataset, split_facts
 
     if dataset is not None:
         if split is not None:
             raise UsageError("--split and --dataset: a benchmark runs on one of them; leave the other out")
         return Data(read_dataset(dataset), language, standard, {})
-    utterances = from_split(corpus, split)
     facts = split_facts(corpus, split)
-    languages = facts.languages
-    if language is None and len(languages) > 1:
-        raise UsageError(f"the clips are in {', '.join(languages)}: say which with --language")
+    spoken = facts.languages
+    if language is not None and len(spoken) > 1 and language not in spoken:
+        raise UsageError(f"--language: no clip of the split is in {language!r}; there are {', '.join(spoken)}")
+    # of one language alone the name may be written otherwise, as Persian for fa
+    utterances = from_split(corpus, split, language if len(spoken) > 1 else None)
     if standard is None and any(utterance.accent == facts.standard for utterance in utterances):
         standard = facts.standard
-    return Data(utterances, language or next(iter(languages), None), standard, left_out(corpus, split))
+    reasons = left_out(corpus, split, language if len(spoken) > 1 else None)
+    return Data(utterances, language or (spoken[0] if len(spoken) == 1 else None), standard, reasons, spoken)
+
+
+def say_left_out(data: Data) -> None:
+    """Tell how many clips of the split can't be used, and why."""
+    for reason, n in data.left_out.items():
+        click.echo(f"{n} clips of the split are left out: {reason}", err=True)
 
 
 def numbers(text: str, name: str, count: int | None = None) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ def by_accent(results: Results, rates: Sequence[Rate]) -> Section:
         values = [own.get((arm, accent)) for arm in arms]
         rows.append(Dots(accent, [_moved(value, before) for value in values], None if before is None else 100 * before))
     title = "Word error rate by accent, before and after"
-    drawn = dots(title, rows, colours(results), mark="zero-shot", unit="% WER", write=lambda value: f"{value:.1f}")
+    drawn = dots(title, rows, colours(results), mark="zero-shot", unit="% WER", write=_short)
     note = "The upright stroke is the model before training; a dot is an arm after it, the line what it moved."
     cells = [(bdi(accent), *(_percent(own.get((arm, accent))) for arm in results.arms)) for accent in accents]
     below = [fold("Table", table(f"{title}, per cent", ("accent", *results.arms), cells))]
@@ -57,10 +57,11 @@ def differences(results: Results, comparisons: Sequence[Comparison]) -> Section:
     """Every arm against each reference arm: a chart over the groups of accents, and the figures."""
     intro = el(
         "p",
-        "Word error rate of an arm less that of the reference: the same clips, speakers and seeds in every draw. Below 0"
-        " the arm is better. P(better) is the share of draws in which it is, and says too much where speakers are few; p"
-        " is two-sided and allows for that. Holm's correction is over the accents. MAPSSWE is NIST's matched-pairs test:"
-        " Z below 0 is fewer errors; it takes stretches of words as independent, whoever speaks them.",
+        "Word error rate of an arm less that of the reference: the same clips, speakers and seeds in every draw. Below"
+        " 0 the arm is better. P(better) is the share of draws in which it is, and says too much where speakers are"
+        " few; p is two-sided and allows for that. Holm's correction is over the accents. MAPSSWE is NIST's"
+        " matched-pairs test: Z below 0 is fewer errors; it takes stretches of words as independent, whoever speaks"
+        " them.",
     )
     references = [one for one in REFERENCES if any(c.reference == one for c in comparisons)]
     cards = [_against(results, [c for c in comparisons if c.reference == one], one) for one in references]
@@ -107,8 +108,12 @@ def _against(results: Results, own: Sequence[Comparison], reference: str) -> Htm
     return figure(title, drawn, note=note, folds=folds)
 
 
+def _short(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
 def _signed(value: float) -> str:
-    return tables.signed(value, 1)
+    return tables.signed(value, 1).removesuffix(".0")
 
 
 def _difference_dot(one: Comparison) -> Dot | None:

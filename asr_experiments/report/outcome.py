@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from asr_experiments.arms import UNTRAINED
 from asr_experiments.published import CAVEATS, PAPER, TABLES, PublishedTable
@@ -54,36 +55,53 @@ def overview(results: Results, comparisons: Sequence[Comparison]) -> Section:
     ]
     lost = figure("Cells without a result", el("ul", not_done)) if not_done else None
     form = el("p", "Figures count errors on ", el("strong", f"{results.form} text"), f" ({FORMS[results.form]}).")
-    answers = _answers(comparisons)
-    shown = figure(
-        "What the masks did",
-        answers or el("p", "Nothing to compare: that takes the arm saliency and one of " + ", ".join(REFERENCES) + "."),
-        note="Word error rate of saliency less the other arm's, in points of per cent, paired by speaker and seed."
-        if answers
-        else None,
-    )
+    shown = figure("What the masks did", _answers(answers(comparisons)))
     return Section("overview", "In short", join(form, tiles(numbers), lost, shown, _how_far(results, len(speakers))))
 
 
-def _answers(comparisons: Sequence[Comparison]) -> Html | None:
-    """A sentence for each question and group of accents."""
-    found = []
-    for arm, reference in HEADLINES:
-        own = [c for c in comparisons if (c.arm, c.reference) == (arm, reference) and c.group.kind != "accent"]
-        if own:
-            found += [el("h4", f"{arm} against {reference}"), *map(_answer, own)]
-    return join(found) if found else None
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the experiment says to one question on one group; `better` is None where no difference is shown."""
+
+    question: str
+    text: str
+    better: bool | None = None
 
 
-def _answer(one: Comparison) -> Html:
+def answers(comparisons: Sequence[Comparison]) -> list[Answer]:
+    """An answer to each of HEADLINES for each group of accents."""
+    return [
+        _answer(one)
+        for arm, reference in HEADLINES
+        for one in comparisons
+        if (one.arm, one.reference) == (arm, reference) and one.group.kind != "accent"
+    ]
+
+
+def _answer(one: Comparison) -> Answer:
     told = one.difference
-    said = f"{one.group.name}: {tables.difference_text(one)}"
+    question, said = f"{one.arm} against {one.reference}", f"{one.group.name}: {tables.difference_text(one)}"
     if told.p_value is None or told.estimate is None:
-        return el("p", f"{said}; whether it would hold for other speakers can't be told: {told.why}.")
+        return Answer(question, f"{said}; how sure that is can't be told ({told.why})")
     sure = f"p {_equals(told.p_value)}, P(better) {told.p_better:.2f}"
-    if told.p_value < 0.05:
-        return verdict(told.estimate < 0, f"{said}, {'better' if told.estimate < 0 else 'worse'} ({sure})")
-    return el("p", f"{said}: no difference shown ({sure})")
+    if told.p_value >= 0.05:
+        return Answer(question, f"{said}, no difference shown ({sure})")
+    better = told.estimate < 0
+    return Answer(question, f"{said}, {'better' if better else 'worse'} ({sure})", better)
+
+
+def _answers(found: Sequence[Answer]) -> Html:
+    if not found:
+        return el(
+            "p", f"Nothing to compare: that takes finished cells of saliency and of one of {', '.join(REFERENCES)}."
+        )
+    note = "Word error rate of saliency less the other arm's, in points of per cent, paired by speaker and seed."
+    parts: list[Html] = [el("p", note, class_="note")]
+    for question in dict.fromkeys(one.question for one in found):
+        parts.append(el("h4", question))
+        own = [one for one in found if one.question == question]
+        parts += [el("p", one.text) if one.better is None else verdict(one.better, one.text) for one in own]
+    return el("div", parts, class_="answers")
 
 
 def _equals(p: float) -> str:
@@ -124,8 +142,8 @@ def error_rates(results: Results, rates: Sequence[Rate]) -> Section:
     """Arm × group and arm × accent, in the headline's text form first; the others and the kinds of error folded."""
     intro = el(
         "p",
-        "Summed errors over summed reference words or characters, in per cent, the mean over the seeds. Beneath each its"
-        " 95 % interval: bootstrap, whole speakers drawn, seeds as the outer level.",
+        "Summed errors over summed reference words or characters, in per cent, the mean over the seeds. Beneath each"
+        " its 95 % interval: bootstrap, whole speakers drawn, seeds as the outer level.",
     )
     cards = []
     for unit in UNITS:
@@ -219,7 +237,9 @@ def published(results: Results, rates: Sequence[Rate]) -> Section:
 
 
 def _published(results: Results, rates: Sequence[Rate], one: PublishedTable) -> Html:
-    own = {(r.arm, r.group.kind, r.unit): r.interval.estimate for r in rates if r.form == results.form}
+    own: dict[tuple[str, str, str], float | None] = {
+        (r.arm, r.group.kind, r.unit): r.interval.estimate for r in rates if r.form == results.form
+    }
     rows = []
     for row in one.rows:
         cells: list[object] = [join(row.model, el("small", f"here: {row.arm}") if row.arm in results.arms else None)]

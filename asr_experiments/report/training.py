@@ -89,7 +89,7 @@ def cells(results: Results) -> Section:
     """Every cell with what it cost, or why it is missing."""
     grid = tables.cell_grid(results)
     rows = [
-        (row[0], bdi(row[1]) if row[1] == "done" else el("span", bdi(row[1]), class_="missing"), *_costs(row[2:]))
+        (row[0], bdi(row[1]) if row[1] == "done" else el("span", bdi(row[1]), class_="missing roomy"), *_costs(row[2:]))
         for row in grid.rows
     ]
     left = [arm for arm in ARMS if arm not in results.arms]
@@ -100,7 +100,7 @@ def cells(results: Results) -> Section:
 
 def _costs(cells: Sequence[str]) -> list[Html]:
     *numbers, remark = cells
-    return [*(Number(join(text)) for text in numbers), bdi(remark, "")]
+    return [*(Number(join(text)) for text in numbers), el("span", bdi(remark, ""), class_="roomy" if remark else None)]
 
 
 def _contexts(results: Results) -> Html | None:
@@ -125,26 +125,36 @@ def _contexts(results: Results) -> Html | None:
 
 def settings(results: Results) -> Section:
     """What decides the results: settings, data, versions."""
-    told = [(name, el("code", value)) for name, value in flatten(results.settings)]
-    training = next((c.run.config["training"] for c in results.cells if c.run and c.run.config.get("training")), None)
-    used = [(name, el("code", value)) for name, value in flatten(training or {}) if name not in ("seed", "micro_batch")]
     facts = [
         ("experiment", results.experiment_id),
-        ("model", results.told.get("model_version", results.settings.get("model"))),
-        ("data fingerprint", results.told.get("data_fingerprint", "–")),
+        ("model", str(results.told.get("model_version", results.settings.get("model")))),
+        ("data fingerprint", str(results.told.get("data_fingerprint", "–"))),
         *sorted(results.told.get("environment", {}).items()),
     ]
-    parts = [
-        figure(
-            "Model, data and versions",
-            table("Of the first run", ("what", "value"), [(a, el("code", b)) for a, b in facts]),
+    asked = results.settings
+    runs = [cell.run for cell in results.cells if cell.run]
+    training: dict[str, Any] = next((run.config["training"] for run in runs if run.config.get("training")), {})
+    used = {name: value for name, value in training.items() if name not in ("seed", "micro_batch")}
+    cards = [
+        _facts("Model, data and versions", "When the experiment was last begun", facts),
+        _facts(
+            "Settings",
+            "As they were asked for; null is what suits the model",
+            flatten({name: value for name, value in asked.items() if not isinstance(value, dict)}),
         ),
-        figure("Settings", table("As they were asked for; null is what suits the model", ("setting", "value"), told)),
+        _facts("Training", "As it was done", flatten(used)) if used else None,
+        *(
+            _facts(title, "", flatten(asked[name]))
+            for name, title in (("mask", "Masks"), ("cam", "Saliency"), ("classifier", "Accent classifier"))
+            if name in asked
+        ),
     ]
-    if used:
-        parts.append(figure("Training", table("As it was done, by the model's size", ("setting", "value"), used)))
     data = figure("Clips, hours and speakers by accent and side", _data(results))
-    return Section("settings", "Settings, data, versions", join(data, el("div", parts, class_="pair")))
+    return Section("settings", "Settings, data, versions", join(data, el("div", cards, class_="columns")))
+
+
+def _facts(title: str, caption: str, found: Sequence[tuple[str, str]]) -> Html:
+    return figure(title, table(caption, ("what", "value"), [(name, el("code", value)) for name, value in found]))
 
 
 def _data(results: Results) -> Html:
@@ -223,5 +233,5 @@ def _rates(runs: Sequence[Run], kind: str, form: str) -> Html:
             rate = group["forms"].get(form, {}).get("wer")
             if group["kind"] == kind and rate is not None:
                 by_arm.setdefault(run.arm, []).append(rate)
-    order = sorted(by_arm, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))  # type: ignore[arg-type]
+    order = sorted(by_arm, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
     return join(*(el("div", f"{arm} {tables.percent(fmean(by_arm[arm]))}") for arm in order))

@@ -13,8 +13,11 @@ shared AS (
     UNION ALL SELECT split_name, 'label', label, split FROM members
     UNION ALL SELECT split_name, 'channel', channel, split FROM members
     UNION ALL
-    SELECT split_name, 'near-duplicates', segment_a || ' ' || segment_b, split
-    FROM duplicates JOIN members ON segment_id IN (segment_a, segment_b)
+    SELECT split_name, 'near-duplicates', segment_a || ' ' || segment_b, unnest([a.split, b.split])
+    FROM duplicates
+    JOIN splits AS a ON a.segment_id = segment_a
+    JOIN splits AS b USING (split_name)
+    WHERE b.segment_id = segment_b
 )
 SELECT split_name, leak, id, string_agg(DISTINCT split, ', ' ORDER BY split) AS sides
 FROM shared

@@ -12,11 +12,12 @@ import numpy as np
 from catalog.errors import UsageError
 from catalog.page import Html, Section, bdi, data_uri, el, fold, join, player, table
 from catalog.records import RATE, Reject
+from catalog.sound import encode_mp3
 from catalog.store import Catalog
 from corpus_builder.audio import Samples
 from corpus_builder.report.ask import Table, ask, clock, length, number, spoken
 from corpus_builder.report.listen import MEANING
-from corpus_builder.report.sound import Budget, encode, levels, read
+from corpus_builder.report.sound import Budget, levels, read
 
 CHOICE = """
 SELECT
@@ -129,8 +130,8 @@ def recording(asked: Asked | None, corpus: Path, media: Mapping[str, Path], budg
     path = media.get(source["source_id"])
     mix = read(path, window.begin, window.seconds) if path else None
     voices = {row["segment_id"]: voice for row in shown if (voice := _voice(row, corpus)) is not None}
-    heard = {key: budget.take(encode(voice)) for key, voice in voices.items()}
-    whole = budget.take(encode(mix, BIT_RATE)) if mix is not None else None
+    heard = {key: budget.take(encode_mp3(voice)) for key, voice in voices.items()}
+    whole = budget.take(encode_mp3(mix, BIT_RATE)) if mix is not None else None
     lanes = _lanes(asked, shown, window, mix, voices, heard)
     names = [el("div", bdi(name) if name else None, class_=css) for name, css, _ in lanes]
     tracks = [track for _, _, track in lanes]

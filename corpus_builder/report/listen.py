@@ -7,9 +7,10 @@ from pathlib import Path
 
 from catalog.page import Html, Section, bdi, el, join, player, quote
 from catalog.records import Reject
+from catalog.sound import encode_mp3
 from catalog.store import Catalog
 from corpus_builder.report.ask import Table, ask, clock, length, spoken
-from corpus_builder.report.sound import Budget, encode, read
+from corpus_builder.report.sound import Budget, read
 
 # The seed of the samples is in the query: another text beside the id draws others.
 KEPT = """
@@ -69,7 +70,7 @@ def kept_samples(asked: Table, corpus: Path, budget: Budget) -> Section:
     cards: dict[str, list[Html]] = {}
     for row in asked.objects():
         sound = read(corpus / row["path"], 0.0, LONGEST_S)
-        heard = budget.take(encode(sound)) if sound is not None else None
+        heard = budget.take(encode_mp3(sound)) if sound is not None else None
         if heard is None:
             continue
         where = f"{clock(row['start_s'])}, {length(row['duration_s'])}"
@@ -98,7 +99,7 @@ def rejected_samples(asked: Table, media: Mapping[str, Path], budget: Budget) ->
         start = max(0.0, row["start_s"] - AROUND_S)
         seconds = min(row["duration_s"] + row["start_s"] - start + AROUND_S, LONGEST_S)
         sound = read(media[row["source_id"]], start, seconds)
-        heard = budget.take(encode(sound)) if sound is not None else None
+        heard = budget.take(encode_mp3(sound)) if sound is not None else None
         if heard is None:
             continue
         where = f"{clock(row['start_s'])}, {length(row['duration_s'])}"

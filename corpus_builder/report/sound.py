@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from catalog.errors import PdidError
 from catalog.records import RATE, Address
 from corpus_builder.audio import Decoder, Samples, open_media
 
-BIT_RATE = 32_000
-EFFORT = "7"  # LAME's, 0 the best and slowest; its usual 5 takes twice as long
 SEEK_FROM_S = 120.0  # from here on an excerpt is sought, not decoded up to
 RUN_UP_S = 1.0  # decoded before it: a codec's first frames lean on those before them
 
@@ -106,23 +103,6 @@ def _sought(path: Path, start_s: float) -> tuple[Iterable[Samples], int]:
                     yield out.to_ndarray().reshape(-1).astype(np.float32, copy=False)
 
     return blocks(), round(float((first.pts - zero) * base) * RATE)
-
-
-def encode(sound: Samples, bit_rate: int = BIT_RATE) -> bytes | None:
-    """Mono sound (n,) at 16 kHz as MP3; None for none."""
-    if not len(sound):
-        return None
-    buffer = io.BytesIO()
-    pcm = np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16)
-    with av.open(buffer, "w", format="mp3") as out:
-        stream = out.add_stream("libmp3lame", rate=RATE, options={"compression_level": EFFORT})
-        stream.layout = "mono"
-        stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(pcm[None], "s16p", "mono")
-        frame.sample_rate = RATE
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            out.mux(packet)
-    return buffer.getvalue()
 
 
 def levels(sound: Samples, columns: int) -> Samples:
