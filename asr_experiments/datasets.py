@@ -92,8 +92,8 @@ def from_split(corpus: Path, split_name: str | None = None, language: str | None
         for segment_id, clip, text, accent, speaker, source, split, seconds in _query(
             corpus,
             f"SELECT segment_id, path, segments.text, segments.accent, speaker_id, source_id, splits.split, duration_s"
-            f" FROM splits JOIN segments USING (segment_id) WHERE split_name = ?1 AND {_USABLE}"
-            f" AND (segments.language = ?2 OR ?2 IS NULL) ORDER BY source_id, start_s, segment_id",
+            f" FROM splits JOIN segments USING (segment_id) WHERE split_name = $1 AND {_USABLE}"
+            f" AND (segments.language = $2 OR $2 IS NULL) ORDER BY source_id, start_s, segment_id",
             name,
             language,
         )
@@ -118,22 +118,16 @@ def left_out(corpus: Path, split_name: str | None = None, language: str | None =
         "rejected since": "NOT kept",
         "no transcript": "kept AND trim(coalesce(segments.text, '')) = ''",
         "no accent": "kept AND trim(coalesce(segments.text, '')) <> '' AND segments.accent IS NULL",
-        "in another language": f"{_USABLE} AND segments.language IS DISTINCT FROM ?2 AND ?2 IS NOT NULL",
+        "in another language": f"{_USABLE} AND segments.language IS DISTINCT FROM $2 AND $2 IS NOT NULL",
     }
-    name = _split(corpus, split_name).name
-    counted = {
-        why: int(
-            _query(
-                corpus,
-                f"SELECT count(*) FROM splits JOIN segments USING (segment_id)"
-                f" WHERE split_name = ?1 AND {condition} AND (?2::VARCHAR IS NULL OR true)",
-                name,
-                language,
-            )[0][0]
-        )
-        for why, condition in reasons.items()
-    }
-    return {why: count for why, count in counted.items() if count}
+    counts = ", ".join(f"count(*) FILTER ({condition})" for condition in reasons.values())
+    counted = _query(
+        corpus,
+        f"SELECT {counts} FROM splits JOIN segments USING (segment_id) WHERE split_name = $1",
+        _split(corpus, split_name).name,
+        language,
+    )[0]
+    return {why: int(count) for why, count in zip(reasons, counted, strict=True) if count}
 
 
 def split_facts(corpus: Path, split_name: str | None = None) -> SplitFacts:

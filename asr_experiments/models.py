@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr_experiments.datasets import Utterance
+from asr_experiments.experiment import claim
 from catalog.errors import UsageError
 from catalog.whisper_files import obtain_whisper, weights_hash
 
@@ -39,8 +41,18 @@ def _obtain_mini(
     corpus: Path,
     say: Callable[[str], None],
 ) -> Path:
+    chosen, code = mini_material(utterances, standard, language)
     from asr_experiments.mini import obtain_mini
 
+    folder = corpus / "runs" / "models"
+    with claim(folder, wait=True):  # of several processes one trains it
+        return obtain_mini(chosen, code, folder, say)
+
+
+def mini_material(
+    utterances: Sequence[Utterance], standard: str | None, language: str | None
+) -> tuple[list[Utterance], str]:
+    """The clips a mini is trained on, and their language. Raises UsageError where they are not known."""
     train = [u for u in utterances if u.split == "train"]
     if standard is None:
         raise UsageError(
@@ -52,4 +64,20 @@ def _obtain_mini(
         raise UsageError(f"--standard: no training clip has the accent {standard!r}, and a mini is trained on those")
     if language is None:
         raise UsageError("--model mini: say the language of the speech with --language, such as fa or en")
-    return obtain_mini(chosen, language, corpus / "runs" / "models", say)
+    return chosen, language
+
+
+def obtain_extractor(model: str, utterances: Sequence[Utterance], standard: str | None) -> Any:
+    """The WhisperFeatureExtractor of a model, without its weights; of `mini`, the one it would have for these clips.
+
+    Raises as `obtain_whisper` does.
+    """
+    from transformers import WhisperFeatureExtractor
+
+    if model == MINI:
+        from asr_experiments.mini import fitting_window
+
+        train = [u for u in utterances if u.split == "train"]
+        own = [u for u in train if u.accent == standard]
+        return WhisperFeatureExtractor(chunk_length=fitting_window(own or train))  # type: ignore[no-untyped-call]
+    return WhisperFeatureExtractor.from_pretrained(obtain_whisper(model).folder, local_files_only=True)

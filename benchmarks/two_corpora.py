@@ -219,7 +219,7 @@ def rebuild(corpus: Path, rows: Rows) -> None:
 
 def heard(corpus: Path) -> Rows:
     """Word error of the model's transcripts against the imported ones, by accent; of the US speakers also at the
-    recordings' own level. The model, which is small, was trained at that level, and ingest makes quiet ones 23 dB louder.
+    recordings' own level: the small model was trained at that, and ingest makes the quiet ones 23 dB louder.
     """
     found = ask(
         corpus,

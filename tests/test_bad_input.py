@@ -346,10 +346,10 @@ def test_a_sources_file_of_a_spreadsheet(talk: Path, tmp_path: Path, pdid: Pdid)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB."""
+    """A file system of 9 MB: an empty catalog takes 5."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no small tmpfs can be mounted here (it takes root): a full disk is not tried")
     yield folder

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from asr_experiments.commands.options import (
-    data_options,
-    make_settings,
-    read_data,
-    read_seeds,
-    sweep,
-)
+from asr_experiments.commands.classifier import classifier
+from asr_experiments.commands.dataset import dataset
+from asr_experiments.commands.options import data_options, make_settings, read_data, read_seeds, say_left_out, sweep
+from asr_experiments.commands.report import report
+from asr_experiments.commands.sanity import sanity
+from catalog.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asr_experiments.benchmark import Outcome
-    from asr_experiments.experiment import Experiment
+    from asr_experiments.experiment import Cell, Experiment
 
 EXAMPLES = """\b
 Examples:
@@ -85,42 +89,62 @@ def benchmark(ctx: click.Context, /, **chosen: Any) -> None:
     hypothesis a row of `predictions`; the report is runs/ID/report.html.
     """
     if ctx.invoked_subcommand is not None:
+        _refuse_options_of_the_group(ctx)
         return
     from asr_experiments.arms import read_arms
     from asr_experiments.experiment import cells
 
     wanted = cells(read_arms(chosen["arms"]), read_seeds(chosen["seeds"]))
-    experiments = prepare(chosen)
     if chosen["dry_run"]:
         from asr_experiments.dry_run import estimate
 
-        for experiment in experiments:
-            for line in estimate(experiment, wanted):
-                click.echo(json.dumps(line.as_json(), ensure_ascii=False) if chosen["as_json"] else str(line))
+        with TemporaryDirectory(prefix="pdid-") as scratch:
+            for experiment in prepare(chosen, Path(scratch)):
+                for line in estimate(experiment, wanted):
+                    click.echo(json.dumps(line.as_json(), ensure_ascii=False) if chosen["as_json"] else str(line))
         return
-    failed = sum([_run(experiment, wanted, chosen["as_json"]) for experiment in experiments])
+    failed = sum([_run(experiment, wanted, chosen["as_json"]) for experiment in prepare(chosen)])
     ctx.exit(1 if failed else 0)
 
 
-def prepare(chosen: dict[str, Any]) -> list[Experiment]:
-    """The experiments that the command line means, their data checked and their model found or made."""
-    from asr_experiments.datasets import shared_speakers
+for command in (classifier, sanity, report, dataset):
+    benchmark.add_command(command)
+
+
+def _refuse_options_of_the_group(ctx: click.Context) -> None:
+    """Options before a study's name would be the benchmark's, and without effect."""
+    for option in ctx.command.params:
+        if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            name = ctx.invoked_subcommand
+            raise UsageError(f"write {option.opts[0]} after `{name}`: pdid benchmark {name} {option.opts[0]} …")
+
+
+def prepare(chosen: dict[str, Any], scratch: Path | None = None) -> list[Experiment]:
+    """The experiments that the command line means, all checked before a model is fetched or trained.
+
+    With a `scratch` folder a mini that is not there yet is stood in for by an untrained one, made there.
+    """
+    from asr_experiments.datasets import require_splits, shared_speakers
     from asr_experiments.experiment import make_experiment
     from asr_experiments.models import obtain
 
     corpus: Path = chosen["corpus"]
     data = read_data(corpus, chosen["split"], chosen["dataset"], chosen["language"], chosen["standard"])
-    for reason, n in data.left_out.items():
-        click.echo(f"{n} clips of the split are left out: {reason}", err=True)
+    if data.language is None and len(data.languages) > 1:
+        raise UsageError(f"the clips are in {', '.join(data.languages)}: say which with --language")
+    require_splits(data.utterances, ("train", "test"))
+    settings = sweep(make_settings(chosen["model"], data, chosen), chosen["sweep_kind"], data.utterances)
+    for one in settings:
+        make_experiment(corpus, one, "", data.utterances)  # for what it refuses
+    say_left_out(data)
     if both := shared_speakers(data.utterances):
         click.echo(
             f"warning: {len(both)} speakers are heard in training and in test ({', '.join(both[:5])}): what is "
             "measured on them is not about new speakers",
             err=True,
         )
-    model, version = obtain(chosen["model"], data.utterances, data.standard, data.language, corpus, _say)
-    settings = sweep(make_settings(model, data, chosen), chosen["sweep_kind"], data.utterances)
-    return [make_experiment(corpus, one, version, data.utterances) for one in settings]
+    model, version = obtain(chosen["model"], data.utterances, data.standard, data.language, corpus, _say, scratch)
+    return [make_experiment(corpus, replace(one, model=model), version, data.utterances) for one in settings]
 
 
 def _say(line: str) -> None:

@@ -35,6 +35,7 @@ def overview(results: Results, comparisons: Sequence[Comparison]) -> Section:
     """What was run, and the main differences in a sentence each."""
     test = results.of("test")
     speakers = {u.speaker for u in test}
+    seconds = sum(u.n_samples for u in test) / RATE
     matrix = results.matrix()
     done = sum(bool(cell.scores) for cell in matrix)
     spent = sum(cell.metrics.get("seconds", 0.0) for cell in results.cells)
@@ -44,7 +45,7 @@ def overview(results: Results, comparisons: Sequence[Comparison]) -> Section:
         ("cells done", f"{done} of {len(matrix)}"),
         ("minutes in all", f"{spent / 60:,.0f}" if spent >= 600 else f"{spent / 60:.1f}"),
         ("test clips", f"{len(test):,}"),
-        ("test hours", f"{sum(u.n_samples for u in test) / RATE / 3600:.2f}"),
+        ("of test speech", f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"),
         ("test speakers", f"{len(speakers):,}"),
         ("accents tested", f"{len({u.accent for u in test}):,}"),
     ]

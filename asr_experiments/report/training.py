@@ -144,7 +144,7 @@ def settings(results: Results) -> Section:
         ),
         _facts("Training", "As it was done", flatten(used)) if used else None,
         *(
-            _facts(title, "", flatten(asked[name]))
+            _facts(title, "As it was asked for", flatten(asked[name]))
             for name, title in (("mask", "Masks"), ("cam", "Saliency"), ("classifier", "Accent classifier"))
             if name in asked
         ),
@@ -189,23 +189,13 @@ def siblings(results: Results) -> Section | None:
     if not results.siblings:
         return None
     own = Sibling(results.experiment_id, True, results.told, tuple(c.run for c in results.cells if c.run))
-    rows = [_sibling(one, own, results.form) for one in (own, *results.siblings)]
-    columns = (
-        "experiment",
-        "what differs",
-        "cells done",
-        "word error rate, all: mean over the seeds, %",
-        "unseen accents",
-    )
-    note = "Each counts errors on the text form of this report. A rate is missing where there are no such clips."
-    return Section(
-        "beside",
-        "Experiments on the same clips",
-        figure("Beside this one", table("Experiments", columns, rows), note=note),
-    )
+    rows = [_sibling(results, one, own) for one in (own, *results.siblings)]
+    columns = ("experiment", "what differs", "cells done", "all: WER, %", "unseen accents: WER, %")
+    caption = f"Word error rates on {results.form} text, the mean over the seeds"
+    return Section("beside", "Experiments on the same clips", figure("Beside this one", table(caption, columns, rows)))
 
 
-def _sibling(one: Sibling, own: Sibling, form: str) -> list[object]:
+def _sibling(results: Results, one: Sibling, own: Sibling) -> list[object]:
     mine, theirs = dict(flatten(own.told["settings"])), dict(flatten(one.told["settings"]))
     changed = [
         f"{name} {theirs.get(name, 'none')}" for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)
@@ -214,16 +204,18 @@ def _sibling(one: Sibling, own: Sibling, form: str) -> list[object]:
         changed.append("clips on other sides")
     if one.told.get("model_version") != own.told.get("model_version"):
         changed.append(f"model {one.told.get('model_version')}")
-    here = one is own
-    name = (
-        el("strong", one.experiment_id)
-        if here
-        else el("a", one.experiment_id, href=f"../{one.experiment_id}/report.html")
-    )
+    name = el("strong", one.experiment_id)
+    if one is not own:
+        written = (results.corpus / "runs" / one.experiment_id / "report.html").exists()
+        name = el(
+            "a" if written else "span",
+            one.experiment_id,
+            href=f"../{one.experiment_id}/report.html" if written else None,
+        )
     done = sum("error" not in run.metrics for run in one.runs)
-    differs = "this one" if here else "; ".join(changed) or "nothing but the program's version"
-    rates = [_rates(one.runs, kind, form) for kind in ("all", "unseen")]
-    return [name, bdi(differs), f"{done} of {len(one.runs)}", *rates]
+    differs = "this one" if one is own else "; ".join(changed) or "nothing that is known"
+    rates = [_rates(one.runs, kind, results.form) for kind in ("all", "unseen")]
+    return [name, bdi(differs), Number(f"{done} of {len(one.runs)}"), *rates]
 
 
 def _rates(runs: Sequence[Run], kind: str, form: str) -> Html:
@@ -233,5 +225,5 @@ def _rates(runs: Sequence[Run], kind: str, form: str) -> Html:
             rate = group["forms"].get(form, {}).get("wer")
             if group["kind"] == kind and rate is not None:
                 by_arm.setdefault(run.arm, []).append(rate)
-    order = sorted(by_arm, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+    order = [*(arm for arm in ARMS if arm in by_arm), *sorted(by_arm.keys() - set(ARMS))]
     return join(*(el("div", f"{arm} {tables.percent(fmean(by_arm[arm]))}") for arm in order))

@@ -1,0 +1,31 @@
+"""`pdid benchmark dataset`: a local copy of a published corpus as a data set file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  pdid benchmark dataset librispeech ~/corpora/LibriSpeech libri.csv
+  pdid benchmark dataset common-voice ~/corpora/cv-corpus-20/fa cv-fa.csv --accent standard
+  pdid benchmark dataset edacc ~/corpora/edacc_v1.0 edacc.csv
+  pdid benchmark --dataset libri.csv --model tiny --language en
+
+KIND is librispeech, edacc, commonaccent, common-voice or pdid. Nothing is downloaded; docs/datasets.md says how each
+must lie in its folder. Files can be joined: the header once, then the rows of each.
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("kind", metavar="KIND")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT.csv", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--accent", metavar="NAME", help="Label of speech whose accent the corpus does not name.  [default: left out]")
+def dataset(kind: str, folder: Path, target: Path, accent: str | None) -> None:
+    """Write the clips of a published corpus in FOLDER as a data set file, for --dataset."""
+    from asr_experiments.loaders import write_dataset
+
+    count = write_dataset(kind, folder, target, accent)
+    click.echo(f"{target}: {count} clips", err=True)
