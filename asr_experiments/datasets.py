@@ -165,7 +165,7 @@ def read_sound(path: Path) -> NDArray[np.float32]:
     """A clip as mono sound of shape (n,) at 16 kHz, float32 within ±1 or a little over.
 
     Any format and rate libsndfile reads (WAV, FLAC, OGG, Opus, MP3); channels are averaged, other rates resampled
-    by soxr. Raises PdidError if it can't be read.
+    by soxr. Raises PdidError if it can't be read or has no sound in it.
     """
     import numpy as np
     import soundfile
@@ -174,7 +174,9 @@ def read_sound(path: Path) -> NDArray[np.float32]:
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise PdidError(f"{path} can't be read as sound ({_reason(error)})") from None
+        raise PdidError(f"the clip {path} can't be read as sound ({_reason(error)})") from None
+    if not len(sound):
+        raise PdidError(f"the clip {path} has no sound in it")
     mono = sound.mean(axis=1, dtype=np.float32)
     return np.asarray(mono if rate == RATE else soxr.resample(mono, rate, RATE), np.float32)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_experiments.datasets import read_sound
 from catalog.errors import PdidError
 from catalog.records import RATE
 
@@ -43,30 +44,6 @@ def shape_of(extractor: WhisperFeatureExtractor) -> Shape:
     if extractor.sampling_rate != RATE:
         raise PdidError(f"expected a feature extractor for {RATE} Hz, got one for {extractor.sampling_rate} Hz")
     return Shape(int(extractor.feature_size), int(extractor.nb_max_frames), int(extractor.hop_length))
-
-
-def read_clip(path: Path) -> Floats:
-    """A clip's sound: mono float32 of shape (n,) at 16 kHz, folded down and resampled where it is not that already.
-
-    Raises PdidError if the file is missing, empty or no audio.
-    """
-    import av
-    from av.error import FFmpegError
-
-    parts: list[Floats] = []
-    try:
-        with av.open(f"file:{path}") as container:
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-            for frame in container.decode(audio=0):
-                frame.pts = None  # time is the count of samples
-                parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
-            parts += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    except (OSError, FFmpegError, IndexError) as error:
-        why = "there is no such file" if not path.exists() else f"no audio can be read from it ({error})"
-        raise PdidError(f"clip {path}: {why}") from None
-    if not parts or not sum(map(len, parts)):
-        raise PdidError(f"clip {path}: expected sound, got an empty file")
-    return np.concatenate(parts).astype(np.float32, copy=False)
 
 
 def log_mel(samples: Floats, extractor: WhisperFeatureExtractor) -> tuple[Floats, int]:
@@ -161,7 +138,7 @@ class LogMels:
         key = self.key(index)
         path = self.folder / key[:2] / f"{key}.safetensors"
         if not path.exists():
-            samples = read_clip(self.paths[index])
+            samples = read_sound(self.paths[index])
             features, n_valid = log_mel(samples, self.extractor)
             differs = np.flatnonzero((features != features[:, -1:]).any(0))
             end = min(features.shape[1], int(differs[-1]) + 2 if len(differs) else 1)  # one frame of padding stays

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
 from asr_experiments.checkpoint import save_whisper
-from asr_experiments.features import Floats, file_hash, read_clip
+from asr_experiments.datasets import read_sound
+from asr_experiments.features import Floats, file_hash
 from asr_experiments.training_set import IGNORED
 from catalog.context import MARGIN, STRIDE, encode
 from catalog.errors import PdidError, UsageError
@@ -95,7 +96,12 @@ def obtain_mini(clips: Sequence[SpokenClip], language: str, cache: Path, say: Ca
             left = (now - began) * (total - step) / step
             say(f"training the mini Whisper: update {step} of {total}, loss {loss:.2f}, about {left / 60:.0f} min left")
 
-    return train_mini(clips, language, cache, MiniSettings(window_s=fitting_window(clips)), hook=hook).folder
+    return train_mini(clips, language, cache, fitting_settings(clips), hook=hook).folder
+
+
+def fitting_settings(clips: Sequence[SpokenClip]) -> MiniSettings:
+    """What `obtain_mini` trains with: the usual settings, and the window that fits the clips."""
+    return MiniSettings(window_s=fitting_window(clips))
 
 
 def fitting_window(clips: Sequence[SpokenClip]) -> int:
@@ -119,20 +125,8 @@ def train_mini(
     window or without a text are left out. Raises UsageError for a language Whisper has no code for, and PdidError where
     nothing is left to learn from or the loss is no longer finite.
     """
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
-
     settings = settings or MiniSettings()
-    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-    if code not in LANGUAGES:
-        raise UsageError(f"Whisper has no language {language!r}: give a name or a code, such as Persian or fa")
-    usable = [clip for clip in clips if clip.text.strip() and 0 < clip.n_samples <= settings.window_s * RATE]
-    if not usable:
-        raise PdidError(
-            f"nothing to train a mini Whisper on: none of {len(clips)} clips has a transcript and at most "
-            f"{settings.window_s} s of sound"
-        )
-    told = [asdict(settings), code, [(file_hash(clip.path), clip.text, clip.speaker) for clip in usable]]
-    folder = cache / f"whisper-mini-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
+    folder, code, usable = mini_folder(clips, language, cache, settings)
     if folder.is_dir():
         return Mini(folder, (), 0.0)
     began = time.monotonic()
@@ -147,6 +141,28 @@ def train_mini(
     losses = _train(whisper, usable, code, settings, hook)
     save_whisper(whisper, folder)
     return Mini(folder, tuple(losses), time.monotonic() - began)
+
+
+def mini_folder(
+    clips: Sequence[SpokenClip], language: str, cache: Path, settings: MiniSettings
+) -> tuple[Path, str, list[SpokenClip]]:
+    """Where `train_mini` keeps what it makes of some clips, the language's code, and the clips that can be used.
+
+    Raises as `train_mini` does.
+    """
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+    if code not in LANGUAGES:
+        raise UsageError(f"Whisper has no language {language!r}: give a name or a code, such as Persian or fa")
+    usable = [clip for clip in clips if clip.text.strip() and 0 < clip.n_samples <= settings.window_s * RATE]
+    if not usable:
+        raise PdidError(
+            f"nothing to train a mini Whisper on: none of {len(clips)} clips has a transcript and at most "
+            f"{settings.window_s} s of sound"
+        )
+    told = [asdict(settings), code, [(file_hash(clip.path), clip.text, clip.speaker) for clip in usable]]
+    return cache / f"whisper-mini-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}", code, usable
 
 
 # ---------------------------------------------------------------- an untrained one
@@ -289,7 +305,7 @@ class Strings:
             self.of_speaker.setdefault(clip.speaker, []).append(clip)
         self.clips = sorted(clips, key=lambda clip: clip.n_samples)
         self.shortest = max(RATE, self.clips[len(self.clips) // 5].n_samples)
-        self.read = lru_cache(maxsize=2000)(read_clip)
+        self.read = lru_cache(maxsize=2000)(read_sound)
 
     def draw(self, done: float, rng: np.random.Generator) -> tuple[Floats, str]:
         """A string's sound, float32 (n,) at 16 kHz with n up to the window, and its text, when `done` of the training

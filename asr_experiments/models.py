@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from catalog.whisper_files import obtain_whisper, weights_hash
 
 MINI = "mini"
 
+PROBE_UPDATES = 5
+"""Of a mini that is only to be timed."""
+
 
 def obtain(
     model: str,
@@ -21,15 +25,17 @@ def obtain(
     language: str | None,
     corpus: Path,
     say: Callable[[str], None],
+    scratch: Path | None = None,
 ) -> tuple[str, str]:
     """What to load the model by, and its version: the name with the first 8 hex digits of its weights' SHA-256.
 
-    `mini` is trained on the training clips of the standard accent the first time, and kept in runs/models. Raises
+    `mini` is trained on the training clips of the standard accent the first time, and kept in runs/models; with a
+    `scratch` folder one that is not there yet is stood in for by an untrained one, made in that folder. Raises
     UsageError for a mini without a standard accent, a folder that is no Whisper, or a language it does not know;
     PdidError where the model is missing and can't be downloaded.
     """
     if model == MINI:
-        model = str(_obtain_mini(utterances, standard, language, corpus, say))
+        model = str(_obtain_mini(utterances, standard, language, corpus, say, scratch))
     found = obtain_whisper(model)
     return model, f"{found.name} {weights_hash(found.folder)[:8]}"
 
@@ -40,11 +46,20 @@ def _obtain_mini(
     language: str | None,
     corpus: Path,
     say: Callable[[str], None],
+    scratch: Path | None,
 ) -> Path:
-    chosen, code = mini_material(utterances, standard, language)
-    from asr_experiments.mini import obtain_mini
+    from asr_experiments.mini import fitting_settings, mini_folder, obtain_mini, train_mini
 
-    folder = corpus / "runs" / "models"
+    chosen, code = mini_material(utterances, standard, language)
+    folder, settings = corpus / "runs" / "models", fitting_settings(chosen)
+    if scratch is not None and not mini_folder(chosen, code, folder, settings)[0].is_dir():
+        few = train_mini(chosen, code, scratch, replace(settings, updates=PROBE_UPDATES))
+        minutes = few.seconds / PROBE_UPDATES * settings.updates / 60
+        say(
+            f"the mini Whisper is not trained yet: that will take {minutes:.0f} minutes or more, for its "
+            f"{settings.updates} updates; an untrained one stands in for it here, and says more than a trained one would"
+        )
+        return few.folder
     with claim(folder, wait=True):  # of several processes one trains it
         return obtain_mini(chosen, code, folder, say)
 

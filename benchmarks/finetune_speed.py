@@ -1,4 +1,4 @@
-"""What fine-tuning costs: our loop against transformers' Seq2SeqTrainer, short against full context, masking by saliency.
+"""What fine-tuning costs: our loop against transformers' Seq2SeqTrainer, short context against full, saliency masks.
 
     python benchmarks/finetune_speed.py [SIZE=tiny] [UPDATES=6] [BATCH=4]
 
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import soundfile
 import torch
 from transformers import (
+    PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     TrainerCallback,
@@ -77,7 +79,7 @@ def timed(run: Callable[[Callable[..., None]], object]) -> list[float]:
         at.append(time.perf_counter())
 
     run(hook)
-    return [b - a for a, b in zip(at[1:], at[2:], strict=False)]
+    return [b - a for a, b in pairwise(at[1:])]
 
 
 def seq2seq_trainer(size: str, data: TrainingSet, settings: FinetuneSettings, hook: Callable[..., None]) -> None:
@@ -110,7 +112,9 @@ def seq2seq_trainer(size: str, data: TrainingSet, settings: FinetuneSettings, ho
         )
         collate = lambda rows: {name: torch.tensor(np.stack([row[name] for row in rows])) for name in rows[0]}  # noqa: E731
         model = new_whisper(size).model
-        Seq2SeqTrainer(model, arguments, collate, train_dataset=items, callbacks=[Told()]).train()
+        trainer = Seq2SeqTrainer(model, arguments, collate, train_dataset=items, callbacks=[Told()])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
 
 
 def main(size: str = "tiny", updates: str = "6", batch: str = "4") -> None:

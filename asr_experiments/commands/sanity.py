@@ -72,8 +72,10 @@ def _print(method: str, told: Mapping[str, Any]) -> None:
         ("classifier, nothing masked", told["accuracy_unmasked"], f"guessing {told['chance']:.1%}"),
         ("masked by saliency", accuracy["saliency"], f"{told['share_masked']:.1%} of the pixels"),
         *((f"masked by {arm}", share, "") for arm, share in accuracy.items() if arm != "saliency"),
-        ("like an untrained one's map", told["randomised_correlation"], "rank correlation, 0 to 1"),
     ]
-    click.echo(f"{method}: {told['n_test']} pieces of {told['n_test_speakers']} speakers, {told['n_train']} to train on")
+    click.echo(
+        f"{method}: {told['n_test']} pieces of {told['n_test_speakers']} speakers, {told['n_train']} to train on"
+    )
     for what, share, note in rows:
         click.echo(f"  {what:30} {share:7.1%}  {note}".rstrip())
+    click.echo(f"  {'like an untrained one’s map':30} {told['randomised_correlation']:7.2f}  rank correlation")
