@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import PdidError
-from catalog.whisper import Whisper
+from catalog.whisper import Whisper, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,8 @@ def save_whisper(whisper: Whisper, folder: Path) -> Path:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    whisper.model.save_pretrained(part)
+    with quiet_transformers():
+        whisper.model.save_pretrained(part)
     whisper.feature_extractor.save_pretrained(part)
     whisper.tokenizer.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)

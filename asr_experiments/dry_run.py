@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -79,10 +80,8 @@ def estimate(experiment: Experiment, wanted: Sequence[Cell]) -> Iterator[Line]:
             if step > PROBE_UPDATES:
                 raise Enough
 
-        try:
+        with suppress(Enough):
             finetune(whisper, probe, replace(settings, epochs=PROBE_UPDATES + 1), hook=hook)
-        except Enough:
-            pass
         update_s = (ticks[-1] - ticks[1]) / max(1, len(ticks) - 2)
     train_min = update_s * n_updates(data, settings) / 60
     whisper = load_whisper(experiment.settings.model)

@@ -28,7 +28,7 @@ from asr_experiments.checkpoint import save_whisper
 from asr_experiments.datasets import read_sound
 from asr_experiments.features import Floats, file_hash
 from asr_experiments.training_set import IGNORED
-from catalog.context import MARGIN, STRIDE, encode
+from catalog.context import STRIDE, context_frames, encode
 from catalog.errors import PdidError, UsageError
 from catalog.records import RATE
 from catalog.whisper import HOP, Whisper, prompt_tokens
@@ -342,9 +342,8 @@ def _features(whisper: Whisper, sounds: list[Floats], full: bool, rng: np.random
     """Log-mels float32 (n, n_mels, frames) and valid frames; `frames` is the window, or what the longest sound needs
     with up to a second of padding, so that the model learns what padding is."""
     n_valid = [-(-len(sound) // HOP) for sound in sounds]
-    window = int(whisper.feature_extractor.nb_max_frames)
-    frames = min(window, max(n_valid) + MARGIN + int(rng.integers(100)))
-    frames = window if full else frames + frames % STRIDE
+    padded = [n + int(rng.integers(100)) for n in n_valid]
+    frames = context_frames(whisper.model, padded, "full" if full else "auto")
     inputs = whisper.feature_extractor(sounds, sampling_rate=RATE, max_length=frames * HOP, return_tensors="pt")
     return inputs["input_features"], n_valid
 

@@ -57,7 +57,7 @@ def _obtain_mini(
         minutes = few.seconds / PROBE_UPDATES * settings.updates / 60
         say(
             f"the mini Whisper is not trained yet: that will take {minutes:.0f} minutes or more, for its "
-            f"{settings.updates} updates; an untrained one stands in for it here, and says more than a trained one would"
+            f"{settings.updates} updates; an untrained one stands in for it here, and says more than a trained one"
         )
         return few.folder
     with claim(folder, wait=True):  # of several processes one trains it

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 class Display:
     """Progress on standard error."""
 
-    def __init__(self, title: str, total: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
+    def __init__(self, title: str, total: int, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self.total, self.done = total, 0
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -22,7 +22,7 @@ class Display:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
         )
         self.whole = self.bar.add_task(title, total=total)
         self.part = self.bar.add_task("", total=1.0)

@@ -23,16 +23,17 @@ from asr_experiments.masking import Arm, MaskSettings, apply_mask, arm_mask
 from catalog.errors import UsageError
 from catalog.records import RATE
 
-PIECE_S = 1  # of real speech, with one cue or none
+PIECE = 128 * RATE // 100  # samples of real speech, with one cue or none
+CROP = 96  # frames the classifier sees of a piece
 CUE_S = 0.12
 CUE_HZ = (1500.0, 1800.0)
-EDGE = RATE // 20  # samples at either end that hold no cue
+EDGE = 33 * RATE // 100  # samples at either end that hold no cue, so that every crop has all of it
 NO_CUE = "none"
 CUES = ("hum", "pair", NO_CUE)
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)  # of the pixels, along the curves
 MASKS: tuple[Arm, ...] = ("saliency", "random", "swapped", "binary", "specaugment-matched")
 
-CLASSIFIER = ClassifierSettings(crop_frames=None, epochs=20, learning_rate=1e-3)  # pieces are all of one length
+CLASSIFIER = ClassifierSettings(crop_frames=CROP, epochs=20, learning_rate=1e-3)
 MASKING = MaskSettings()
 
 POINTING, LEFT, GAP, CORRELATION = 0.9, 0.10, 0.20, 0.3  # what a method to be trusted reaches (issue 6)
@@ -159,9 +160,9 @@ def plant(
     """
     from transformers import WhisperFeatureExtractor
 
-    extractor = cast(Any, WhisperFeatureExtractor)(feature_size=n_mels, chunk_length=PIECE_S)
+    extractor = cast(Any, WhisperFeatureExtractor)(feature_size=n_mels, chunk_length=-(-PIECE // RATE))
     rng = np.random.default_rng(settings.seed)
-    size, length, hop = PIECE_S * RATE, round(CUE_S * RATE), int(extractor.hop_length)
+    size, length, hop = PIECE, round(CUE_S * RATE), int(extractor.hop_length)
     items: list[tuple[Floats, int]] = []
     labels: list[str] = []
     boxes: list[Box | None] = []
@@ -177,11 +178,12 @@ def plant(
                     sound[at : at + length] += np.float32(level) * cue(kind)
                     top, bottom = _rows(kind, extractor.mel_filters)
                     box = Box(top, bottom, at // hop, -(-(at + length) // hop))
-                items.append(log_mel(sound, extractor))
+                features, n_valid = log_mel(sound, extractor)
+                items.append((features[:, :n_valid].copy(), n_valid))
                 labels.append(kind)
                 boxes.append(box)
                 owners.append(owner)
-    shape = Shape(n_mels, PIECE_S * RATE // hop, hop)
+    shape = Shape(n_mels, size // hop, hop)
     return Planted(MelArrays(items, shape), tuple(labels), tuple(boxes), tuple(owners))
 
 
@@ -216,7 +218,7 @@ def sanity_study(
     if not train or not test:
         raise UsageError("the study needs clips of a second or more from speakers in training and others in test")
     progress(0.1)
-    chosen = replace(settings.classifier, crop_frames=None, seed=settings.seed)
+    chosen = replace(settings.classifier, seed=settings.seed)
     made = train_classifier(
         planted.mels, planted.labels, train, settings=chosen, progress=lambda share: progress(0.1 + 0.7 * share)
     )

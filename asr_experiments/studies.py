@@ -79,7 +79,8 @@ def obtain_classifier(
         else:
             made = train_classifier(mels, labels, train, dev, settings, device, progress)
             told = {"warnings": split_warnings(labels, speakers, sources, train, test)}
-        counts = {"accents": made.accents, "n_train": len(train), "n_test": len(test)}
+        n_test = sum(labels[i] in made.accents for i in test)
+        counts = {"accents": made.accents, "n_train": len(train), "n_test": n_test}
         write_file(folder / SCORES_FILE, json.dumps(counts | told, ensure_ascii=False, indent=1))
         save_classifier(made, folder)
     return folder

@@ -26,7 +26,7 @@ import soundfile
 import soxr
 
 RATE = 16_000
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 N = {"train": 170, "dev": 10, "test": 80}
 """Strings per speaker: train from takes 5 to 44, dev from 45 to 49, test from the official test takes 0 to 4."""
 TAKES = {"train": (5, 45), "dev": (45, 50), "test": (0, 5)}

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr_experiments.features import Floats, read_clip
+from asr_experiments.datasets import read_sound
+from asr_experiments.features import Floats
 from asr_experiments.sanity import DEFAULT, SanityStudy, area_under, sanity_study
 
 
 def material(folder: Path) -> tuple[list[Floats], list[str]]:
     """The clips of a folder of corpora, and their speakers."""
     paths = [path for name in ("vctk", "librispeech") for path in sorted((folder / name).glob("*.flac"))]
-    return [read_clip(path) for path in paths], [path.name.replace("-", "_").split("_")[0] for path in paths]
+    return [read_sound(path) for path in paths], [path.name.replace("-", "_").split("_")[0] for path in paths]
 
 
 def held_out(speakers: list[str], seed: int) -> list[str]:

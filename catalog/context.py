@@ -26,18 +26,22 @@ MARGIN = 2
 """Frames kept after the last one centred in the sound: their windows (25 ms, 10 ms apart) still reach into it."""
 
 
+GRAIN = 20
+"""Frames a short context is rounded up to: 0.2 s. Every length of its own costs memory and time to prepare for."""
+
+
 def window_frames(model: Any) -> int:
     """Log-mel frames that a Whisper's encoder was made for: 3000 for 30 s."""
     return STRIDE * int(model.config.max_source_positions)
 
 
 def context_frames(model: Any, n_valid: Sequence[int], context: Context) -> int:
-    """Log-mel frames the encoder is to run on for clips of `n_valid` frames each: even, at most the window."""
+    """Log-mel frames the encoder is to run on: the model's window, or what the longest clip of a batch needs.
+
+    `n_valid` are the clips' valid frames. The answer is even, and at most the window.
+    """
     full = window_frames(model)
-    if context == "full":
-        return full
-    longest = max(n_valid) + MARGIN
-    return min(full, longest + longest % STRIDE)
+    return full if context == "full" else min(full, -(-(max(n_valid) + MARGIN) // GRAIN) * GRAIN)
 
 
 def encode(model: Any, features: Tensor) -> Tensor:

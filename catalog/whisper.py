@@ -106,7 +106,7 @@ def load_whisper(model: str | Path = DEFAULT_WHISPER, device: str | None = None,
 
     found = obtain_whisper(str(model))
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             network: Any = WhisperForConditionalGeneration.from_pretrained(
                 found.folder,
                 dtype=getattr(torch, dtype or "float32"),
@@ -132,7 +132,7 @@ def load_whisper(model: str | Path = DEFAULT_WHISPER, device: str | None = None,
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without transformers' progress bars and warnings: of loading, and of what its own `generate` passes to itself."""
     from transformers.utils import logging
 
@@ -269,7 +269,7 @@ def _decode(
     code = check_language(whisper, language)
     asked = {"language": code, "task": "transcribe"} if code else {}
     record = _Record()
-    with torch.inference_mode(), _quiet_transformers():
+    with torch.inference_mode(), quiet_transformers():
         frames = context_frames(model, n_valid, context)
         inputs = torch.from_numpy(np.ascontiguousarray(features[..., :frames], np.float32))
         hidden = encode(model, inputs.to(whisper.device, whisper.dtype))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -239,6 +242,30 @@ def test_a_checkpoint_of_another_arm_or_a_damaged_one_is_not_gone_on_with(
     (tmp_path / "epoch-0001" / "state.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(PdidError, match="is damaged"):
         finetune(untrained_whisper(), material, once, arm="random", folder=tmp_path)
+
+
+ODD = replace(FAST, batch_size=3, epochs=2)  # of ten items the last update gets one
+TWO_PROCESSES = """
+import json, os, torch
+from tests.test_finetune import ODD, finetune, spoken, still, training_material, untrained_whisper
+torch.set_num_threads(1)
+whisper = still(untrained_whisper())
+made = finetune(whisper, training_material(whisper, spoken(5)), ODD)
+if os.environ["RANK"] == "0":
+    print(json.dumps(made.losses))
+"""
+
+
+def test_two_processes_make_the_updates_of_one(repository: Path, tmp_path: Path) -> None:
+    """As on two GPUs: each computes half of every update; a last one of fewer items than processes included."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    alone = finetune(still(untrained_whisper()), training_material(untrained_whisper(), spoken(5)), ODD)
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(alone.losses, rel=1e-4)
 
 
 # ---------------------------------------------------------------- memory and faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +20,8 @@ from asr_experiments.commands.sanity import sanity
 from catalog.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from asr_experiments.benchmark import Outcome
-    from asr_experiments.experiment import Cell, Experiment
+    from asr_experiments.experiment import Experiment
 
 EXAMPLES = """\b
 Examples:
@@ -157,15 +156,20 @@ def _run(experiment: Experiment, wanted: Any, as_json: bool) -> int:
     from asr_experiments.progress import Display
     from asr_experiments.report.write import write_report
 
-    failed = 0
-    with Display(experiment.experiment_id, len(wanted)) as display:
+    failed = elsewhere = 0
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of an `accelerate launch` one speaks
+    with Display(experiment.experiment_id, len(wanted), quiet=not first) as display:
         for outcome in run_cells(experiment, wanted, display.watch):
             failed += outcome.error is not None
+            elsewhere += outcome.run is None
             display.finished(_line(outcome, experiment.settings.score))
-            if as_json:
+            if as_json and first:
                 click.echo(json.dumps(_as_json(experiment, outcome), ensure_ascii=False))
-    path = write_report(experiment.corpus, experiment.experiment_id)
-    click.echo(f"experiment {experiment.experiment_id}: {len(wanted)} cells, {failed} failed; report: {path}", err=True)
+    if first:
+        path = write_report(experiment.corpus, experiment.experiment_id)
+        others = f", {elsewhere} in work by other processes" if elsewhere else ""
+        cells = f"{len(wanted)} cells, {failed} failed{others}"
+        click.echo(f"experiment {experiment.experiment_id}: {cells}; report: {path}", err=True)
     return failed
 
 
@@ -179,8 +183,11 @@ def _line(outcome: Outcome, form: str) -> str:
         for group in outcome.run.metrics["groups"]
         if group["kind"] != "accent" and group["forms"][form]["wer"] is not None
     ]
-    old = "" if outcome.fresh else " (done before)"
-    return f"{outcome.cell.name}: word errors {', '.join(rates)}{old}"
+    note = "" if outcome.fresh else " (done before)"
+    at_once, training = outcome.run.metrics.get("micro_batch"), outcome.run.config.get("training")
+    if at_once and training and at_once < training["batch_size"]:
+        note += f" (memory ran short: {at_once} clips at once, the updates are the same)"
+    return f"{outcome.cell.name}: word errors {', '.join(rates)}{note}"
 
 
 def _as_json(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -18,13 +18,11 @@ must lie in its folder. Files can be joined: the header once, then the rows of e
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="A local copy of a published corpus as a data set file.")
 @click.argument("kind", metavar="KIND")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT.csv", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--accent", metavar="NAME", help="Label of speech whose accent the corpus does not name.  [default: left out]"
-)
+@click.option("--accent", metavar="NAME", help="Label of speech without an accent of its own.  [default: left out]")
 def dataset(kind: str, folder: Path, target: Path, accent: str | None) -> None:
     """Write the clips of a published corpus in FOLDER as a data set file, for --dataset."""
     from asr_experiments.loaders import write_dataset

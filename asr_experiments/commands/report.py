@@ -16,7 +16,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Write the report of an experiment again.")
 @click.argument("experiment_id", metavar="ID")
 @corpus_option
 def report(experiment_id: str, corpus: Path) -> None:

@@ -21,7 +21,7 @@ Exit status 1 where Grad-CAM, which the arm `saliency` masks by, misses one of t
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Can the saliency be trusted? Planted truth says.")
 @data_options
 @click.pass_context
 def sanity(ctx: click.Context, /, **chosen: Any) -> None:

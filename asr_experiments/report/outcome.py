@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from asr_experiments.arms import UNTRAINED
 from asr_experiments.published import CAVEATS, PAPER, TABLES, PublishedTable
 from asr_experiments.report import tables
-from asr_experiments.report.rates import REFERENCES, UNITS, Comparison, Rate, Unit
+from asr_experiments.report.rates import UNITS, Comparison, Rate, Unit
 from asr_experiments.report.results import Results
 from asr_experiments.scoring import NORMALISED, RAW, Group
 from catalog.page import Html, Number, Section, bdi, el, figure, fold, join, table, tiles, verdict
@@ -16,6 +16,7 @@ from catalog.records import RATE
 
 FEW_SPEAKERS = 10
 HEADLINES = (
+    ("finetune", "zero-shot"),
     ("saliency", "finetune"),
     ("saliency", "specaugment"),
     ("saliency", "specaugment-matched"),
@@ -56,7 +57,7 @@ def overview(results: Results, comparisons: Sequence[Comparison]) -> Section:
     ]
     lost = figure("Cells without a result", el("ul", not_done)) if not_done else None
     form = el("p", "Figures count errors on ", el("strong", f"{results.form} text"), f" ({FORMS[results.form]}).")
-    shown = figure("What the masks did", _answers(answers(comparisons)))
+    shown = figure("What training did, and what the masks did", _answers(answers(comparisons)))
     return Section("overview", "In short", join(form, tiles(numbers), lost, shown, _how_far(results, len(speakers))))
 
 
@@ -94,9 +95,10 @@ def _answer(one: Comparison) -> Answer:
 def _answers(found: Sequence[Answer]) -> Html:
     if not found:
         return el(
-            "p", f"Nothing to compare: that takes finished cells of saliency and of one of {', '.join(REFERENCES)}."
+            "p",
+            "Nothing to compare: that takes finished cells of finetune or saliency, and of an arm to compare it with.",
         )
-    note = "Word error rate of saliency less the other arm's, in points of per cent, paired by speaker and seed."
+    note = "Word error rate of the first arm less the second's, in points of per cent, paired by speaker and seed."
     parts: list[Html] = [el("p", note, class_="note")]
     for question in dict.fromkeys(one.question for one in found):
         parts.append(el("h4", question))
@@ -188,8 +190,8 @@ def _arm(results: Results, arm: str) -> Html:
 
 
 def _head(group: Group) -> Html:
-    size = f"{len(group.scores)} clips, {tables.n_of(group.n_speakers, 'speaker')}"
-    return join(bdi(group.name), el("small", size))
+    sizes = (tables.n_of(len(group.scores), "clip"), tables.n_of(group.n_speakers, "speaker"))
+    return join(bdi(group.name), *(el("small", size) for size in sizes))
 
 
 def _rate_cell(rate: Rate, whys: list[str]) -> Number:

@@ -17,8 +17,9 @@ from asr_experiments.significance import sample as word_sample
 Unit = Literal["WER", "CER"]
 UNITS: tuple[Unit, ...] = ("WER", "CER")
 
-REFERENCES = ("finetune", "specaugment", "specaugment-matched", "random")
-"""The arms that the others are compared with: no masks, the usual masks, and the two controls of the same area."""
+REFERENCES = ("zero-shot", "finetune", "specaugment", "specaugment-matched", "random")
+"""The arms that the others are compared with: no training, no masks, the usual masks, and the two controls of the same
+area."""
 
 NO_RUN = "missing: no finished run"
 
@@ -127,8 +128,9 @@ def _compare(results: Results, arm: str, reference: str, aligned: Alignments) ->
             for a, b in pairs
         )
         form = results.form
+        seeds = (a if reference == UNTRAINED else b for a, b in pairs)
         told = difference(sample(first, form, "WER"), sample(second, form, "WER"))
-        found.append(Comparison(arm, reference, group, tuple(b for _, b in pairs), told, None, tests))
+        found.append(Comparison(arm, reference, group, tuple(seeds), told, None, tests))
     accents = [i for i, one in enumerate(found) if one.group.kind == "accent"]
     corrected = holm([found[i].difference.p_value for i in accents])
     for i, p in zip(accents, corrected, strict=True):
@@ -140,6 +142,8 @@ def _pairs(arm: str, reference: str, ours: tuple[int, ...], theirs: tuple[int, .
     """The seeds that are compared: the same ones, and the untrained model's only one with each."""
     if arm == UNTRAINED:
         return [(ours[0], seed) for seed in theirs]
+    if reference == UNTRAINED:
+        return [(seed, theirs[0]) for seed in ours]
     return [(seed, seed) for seed in ours if seed in theirs]
 
 

@@ -21,6 +21,9 @@ LATEX = str.maketrans(
 )  # fmt: skip
 
 
+MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " ", "*": r"\*", "`": r"\`"})
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """A table to read: every cell a text, the first column the rows' names."""
@@ -49,7 +52,7 @@ def rate_grid(results: Results, rates: Sequence[Rate], form: str, unit: Unit, ac
 
 def heading(group: Group) -> str:
     """A group's name with its clips and speakers."""
-    return f"{group.name} ({len(group.scores)} clips, {n_of(group.n_speakers, 'speaker')})"
+    return f"{group.name} ({n_of(len(group.scores), 'clip')}, {n_of(group.n_speakers, 'speaker')})"
 
 
 def rate_text(rate: Rate) -> str:
@@ -166,7 +169,7 @@ def latex(grid: Grid) -> str:
 
 def markdown(grid: Grid) -> str:
     """A table of pipes under its caption."""
-    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (grid.columns, *grid.rows)]
+    lines = ["| " + " | ".join(cell.translate(MARKDOWN) for cell in row) + " |" for row in (grid.columns, *grid.rows)]
     rule = "|" + "---|" * len(grid.columns)
     return "\n".join([f"{grid.caption}:", "", lines[0], rule, *lines[1:], ""])
 

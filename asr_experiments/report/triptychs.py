@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch, which a report without a classifier does not need
 
 N_TEST, N_TRAIN = 8, 4  # clips shown
 SEED = 0  # of their choice
+MOST_S = 30  # of a sound
 BY_SALIENCY = ("saliency", "saliency++", "binary")
 AGAINST = ("finetune", "specaugment", "specaugment-matched", "random", "swapped", "zero-shot")
 
@@ -164,10 +165,10 @@ def _card(results: Results, clip: Utterance, i: int, ears: Ears | None, heard: S
 
 
 def _sound(clip: Utterance, i: int) -> Html | None:
-    from asr_experiments.features import read_clip
+    from asr_experiments.datasets import read_sound
     from catalog.sound import encode_mp3
 
-    sound = encode_mp3(read_clip(clip.path)[: 30 * RATE])
+    sound = encode_mp3(read_sound(clip.path)[: MOST_S * RATE])
     return player(f"Clip {i + 1}, {clip.accent}", sound) if sound else None
 
 
