@@ -37,6 +37,8 @@ def obtain(
     if model == MINI:
         model = str(_obtain_mini(utterances, standard, language, corpus, say, scratch))
     found = obtain_whisper(model)
+    if found.origin == "given path":  # an experiment is the same from wherever it is started
+        model = str(found.folder.absolute())
     return model, f"{found.name} {weights_hash(found.folder)[:8]}"
 
 

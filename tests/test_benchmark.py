@@ -104,7 +104,7 @@ def test_three_arms_end_in_runs_and_predictions(finished: tuple[Path, list[Any]]
     assert rates["standard"] < rates["unseen accents"]
     assert found["finetune-0"].metrics["n_updates"] == found["saliency-0"].metrics["n_updates"] == 2 * 3
     assert found["finetune-0"].metrics["share_masked"] == 0
-    assert 0.02 < found["saliency-0"].metrics["share_masked"] < 0.8
+    assert 0 < found["saliency-0"].metrics["share_masked"] < 0.8
     assert len(found["saliency-0"].metrics["epochs"]) == 2
     assert {"dev_loss", "dev_wer"} <= set(found["saliency-0"].metrics["epochs"][0])
     assert found["finetune-0"].metrics["groups_full"][0]["name"] == "all", "with --context auto, both are measured"
@@ -251,7 +251,7 @@ def test_a_mini_is_made_of_the_standard_accent_once(quick_mini: None, data: Path
     (folder,) = (corpus / "runs" / "models").iterdir()
     assert what_is_wrong(folder) is None
     (run,) = runs_of(corpus).values()
-    assert run.model.startswith(folder.name)
+    assert run.model == str(folder)
     assert len(said_by(corpus, run)) == material.N_TEST
     assert "update" not in pdid(*command).err
 
@@ -270,7 +270,7 @@ def test_wrong_data_is_named_before_anything_runs(
         return done.err
 
     first, *others = rows
-    assert "line 2: the clip" in told([first | {"clip": "gone.wav"}, *others])
+    assert "line 2: there is no clip" in told([first | {"clip": "gone.wav"}, *others])
     assert "line 2: " in (err := told([first | {"text": " "}, *others]))
     assert "text" in err
     assert "there is no test speech among the 13 clips" in told([row for row in rows if row["split"] != "test"])

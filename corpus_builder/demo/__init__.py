@@ -30,11 +30,38 @@ def write_media(corpus: Path, say: Say) -> Path:
     rows = _conversation(folder, say) + _programmes(folder, say)
     if not rows:
         raise PdidError("there is nothing to make a demo of: reinstall pdid with the extra `demo`")
-    beside, sources = folder / ".sources.csv.part", folder / "sources.csv"
+    _write_csv(folder / "sources.csv", COLUMNS, rows)
+    return folder / "sources.csv"
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    beside = path.with_name(f".{path.name}.part")
     with beside.open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out).writerows([COLUMNS, *rows])
-    os.replace(beside, sources)
-    return sources
+        csv.writer(out).writerows([header, *rows])
+    os.replace(beside, path)
+
+
+def write_transcripts(corpus: Path, say: Say) -> Path | None:
+    """Write what the demo's programmes say, turn by turn, as a file for `pdid transcribe --import`.
+
+    Returns its path beside the media, or None where there are no programmes. The programmes are said again, which
+    takes seconds: the same script gives the same sound.
+    """
+    from corpus_builder.demo import programme
+
+    folder = corpus / "media" / "demo"
+    target = folder / "transcripts.csv"
+    scripts = [script for script in programme.scripts() if (folder / f"{script.name}.m4a").exists()]
+    if not scripts or target.exists():
+        return target if scripts else None
+    say("writing down what the programmes say")
+    rows = [
+        (f"{script.name}.m4a", f"{start / programme.RATE:.3f}", f"{end / programme.RATE:.3f}", script.language, line)
+        for script in scripts
+        for (start, end, _), line in zip(programme.mix(script).turns, script.lines, strict=True)
+    ]
+    _write_csv(target, ("source", "start_s", "end_s", "language", "text"), rows)
+    return target
 
 
 def conversation() -> Path | None:
