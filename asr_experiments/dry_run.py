@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS
-from asr_experiments.benchmark import finetune_settings, hear, training_data
+from asr_experiments.benchmark import check_cells, finetune_settings, hear, training_data
 from asr_experiments.classifier import train_classifier
 from asr_experiments.datasets import Utterance
 from asr_experiments.experiment import Cell, Experiment
@@ -48,6 +49,7 @@ def estimate(experiment: Experiment, wanted: Sequence[Cell]) -> Iterator[Line]:
 
     Nothing is kept but log-mels. Raises PdidError or UsageError for whatever would stop the benchmark later.
     """
+    check_cells(experiment, wanted)
     whisper = load_whisper(experiment.settings.model)
     yield Line("experiment", experiment.experiment_id)
     yield Line("model", experiment.model_version, f"{whisper.window_s:g} s at a time, on {whisper.device}")

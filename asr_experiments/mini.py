@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,8 +100,10 @@ def obtain_mini(clips: Sequence[SpokenClip], language: str, cache: Path, say: Ca
 
 
 def fitting_settings(clips: Sequence[SpokenClip]) -> MiniSettings:
-    """What `obtain_mini` trains with: the usual settings, and the window that fits the clips."""
-    return MiniSettings(window_s=fitting_window(clips))
+    """What `obtain_mini` trains with: the window that fits the clips, and fewer updates where they are few."""
+    usual = MiniSettings()
+    updates = min(usual.updates, max(300, 15 * len(clips)))
+    return replace(usual, window_s=fitting_window(clips), updates=updates, warmup=min(usual.warmup, updates // 5))
 
 
 def fitting_window(clips: Sequence[SpokenClip]) -> int:

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,25 @@ def test_two_processes_share_the_cells(data: Path, untrained: Path, tmp_path: Pa
     assert fresh[0] | fresh[1] == {run.run_id for run in found.values()}
     assert set(found) == {"zero-shot-0", "finetune-0", "finetune-1", "finetune-2"}
     assert found["finetune-1"].metrics["losses"] != found["finetune-2"].metrics["losses"]
+
+
+def test_a_launch_of_two_processes_works_on_one_cell_at_a_time(data: Path, untrained: Path, tmp_path: Path) -> None:
+    """As `accelerate launch` starts them on two GPUs; here on the processor."""
+    corpus = tmp_path / "corpus"
+    command = [*arguments(data, corpus, untrained, "finetune", epochs=1), "--json"]
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    script = tmp_path / "pdid.py"
+    script.write_text("from corpus_builder.cli import main\nmain()\n")
+    process = subprocess.run(
+        [*launcher, script, *command], env=one_thread_environment(), capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    (line,) = map(json.loads, process.stdout.splitlines())
+    (run,) = runs_of(corpus).values()
+    assert (line["run_id"], line["fresh"], line["error"]) == (run.run_id, True, None)
+    assert run.metrics["n_updates"] == 3
+    assert len(said_by(corpus, run)) == material.N_TEST
+    assert what_is_wrong(corpus / "runs" / run.experiment_id / "cells" / "finetune-0" / "model") is None
 
 
 def test_a_cell_in_work_elsewhere_is_passed_over(data: Path, untrained: Path, pdid: Pdid, tmp_path: Path) -> None:

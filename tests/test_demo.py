@@ -7,16 +7,19 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from asr_experiments.arms import read_arms
 from catalog.errors import PdidError, UsageError
 from catalog.records import RATE, Span
 from catalog.store import open_catalog
 from corpus_builder import demo
 from corpus_builder.audio import Decoder, Track, probe
 from corpus_builder.cli import pdid
+from corpus_builder.commands.demo import BENCHMARK, BENCHMARK_SPLIT, UNSEEN
 from corpus_builder.config import Settings
 from corpus_builder.demo import programme, speech
 from corpus_builder.music import MusicDetector
@@ -139,6 +142,42 @@ def test_the_users_own_corpus_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a corpus of your own"):
         demo.write_media(tmp_path, quiet)
     assert not (tmp_path / "media").exists()
+
+
+@needs_speech
+def test_what_the_programmes_say_is_written_down(
+    mixed: dict[str, tuple[Path, programme.Mix]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turn by turn, as it was mixed, for the programmes that are there; the second time it is there already."""
+    scripts = [script for script in programme.scripts() if script.name == "bazaar"]
+    folder = tmp_path / "media" / "demo"
+    folder.mkdir(parents=True)
+    assert demo.write_transcripts(tmp_path, quiet) is None, "no programmes"
+    shutil.copy(mixed["bazaar"][0], folder)
+    path = demo.write_transcripts(tmp_path, quiet)
+    assert path
+    with path.open(encoding="utf-8", newline="") as content:
+        rows = list(csv.DictReader(content))
+    assert [(row["source"], row["language"], row["text"]) for row in rows] == [
+        ("bazaar.m4a", "fa", line) for line in scripts[0].lines
+    ]
+    times = [(float(row["start_s"]), float(row["end_s"])) for row in rows]
+    turns = [(start / programme.RATE, end / programme.RATE) for start, end, _ in mixed["bazaar"][1].turns]
+    assert np.allclose(times, turns, atol=0.001)
+    monkeypatch.setattr(programme, "mix", None)
+    assert demo.write_transcripts(tmp_path, quiet) == path
+
+
+def test_the_demos_benchmark_is_one_that_the_benchmark_takes() -> None:
+    accents = {script.accent for script in programme.scripts() if script.language == "en"}
+    assert UNSEEN in accents
+    command = pdid.get_command(click.Context(pdid), "benchmark")
+    assert command
+    given = command.make_context("benchmark", list(BENCHMARK)).params
+    assert given["standard"] in accents - {UNSEEN}
+    assert given["model"] == "mini"
+    assert given["split"] == BENCHMARK_SPLIT
+    assert set(read_arms(given["arms"])) == {"zero-shot", "finetune", "saliency"}
 
 
 @needs_speech
