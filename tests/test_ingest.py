@@ -352,15 +352,6 @@ def test_two_jobs_give_the_rows_of_one(
     assert_whole(tmp_path / "corpus")
 
 
-def committed(corpus: Path) -> int:
-    """Sources that are stored, or 0 where the catalog is not there or held just now."""
-    try:
-        with open_catalog(corpus, wait_s=0) as catalog:
-            return len(catalog.sources())
-    except Exception:
-        return 0
-
-
 @pytest.fixture
 def running(shorts: list[Path], tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes that are ended with the test."""
