@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
