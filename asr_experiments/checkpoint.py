@@ -93,8 +93,8 @@ def save_whisper(whisper: Whisper, folder: Path) -> Path:
     part.mkdir(parents=True)
     with quiet_transformers():
         whisper.model.save_pretrained(part)
-    whisper.feature_extractor.save_pretrained(part)
-    whisper.tokenizer.save_pretrained(part)
+        whisper.feature_extractor.save_pretrained(part)
+        whisper.tokenizer.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
     return folder

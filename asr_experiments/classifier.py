@@ -75,7 +75,7 @@ class AccentCnn(nn.Module):
             raise UsageError(f"expected features of 16 × 16 or more, got {n_mels} × {n_frames}")
         self.hidden = nn.Linear(flat, 128)
         self.out = nn.Linear(128, n_classes)
-        for layer in (*self.convs, self.hidden):  # He et al. 2015; with torch's own, training may not get off the ground
+        for layer in (*self.convs, self.hidden):  # He et al. 2015; with torch's own, training may not start
             nn.init.kaiming_normal_(cast(Tensor, layer.weight), nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
         cast(Any, self).to(memory_format=torch.channels_last)  # a third faster on a CPU

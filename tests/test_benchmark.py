@@ -199,7 +199,7 @@ def test_a_launch_of_two_processes_works_on_one_cell_at_a_time(data: Path, untra
     """As `accelerate launch` starts them on two GPUs; here on the processor."""
     corpus = tmp_path / "corpus"
     command = [*arguments(data, corpus, untrained, "finetune", epochs=1), "--json"]
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone")
     script = tmp_path / "pdid.py"
     script.write_text("from corpus_builder.cli import main\nmain()\n")
     process = subprocess.run(

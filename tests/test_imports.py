@@ -70,7 +70,10 @@ def test_every_imported_package_is_declared(repository: Path) -> None:
                 assert here & known, f"{name}, imported by {files}, is not in pyproject.toml"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ingest", "--help"], ["demo", "--help"], ["benchmark", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["ingest", "--help"], ["demo", "--help"], ["benchmark", "sanity", "--help"]],
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

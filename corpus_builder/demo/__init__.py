@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from catalog.errors import PdidError, UsageError
@@ -34,7 +34,7 @@ def write_media(corpus: Path, say: Say) -> Path:
     return folder / "sources.csv"
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     beside = path.with_name(f".{path.name}.part")
     with beside.open("w", encoding="utf-8", newline="") as out:
         csv.writer(out).writerows([header, *rows])
