@@ -26,10 +26,11 @@ from catalog.records import RATE
 PIECE = 128 * RATE // 100  # samples of real speech, with one cue or none
 CROP = 96  # frames the classifier sees of a piece
 CUE_S = 0.12
-CUE_HZ = (1500.0, 1800.0)
+CUE_HZ = (1500.0, 5000.0)
+CUE_RATIO = 1.5
 EDGE = 33 * RATE // 100  # samples at either end that hold no cue, so that every crop has all of it
 NO_CUE = "none"
-CUES = ("hum", "pair", NO_CUE)
+CUES = ("rise", "fall", NO_CUE)
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)  # of the pixels, along the curves
 MASKS: tuple[Arm, ...] = ("saliency", "random", "swapped", "binary", "specaugment-matched")
 
@@ -136,14 +137,17 @@ class Planted:
     owners: tuple[int, ...]  # the clip each piece is from
 
 
-def cue(kind: str) -> Floats:
+def cue(kind: str, hz: float) -> Floats:
     """A cue's sound of CUE_S seconds, float32 (n,), with the energy of a tenth of a second at power 1.
 
-    `hum` is one tone, in the middle of the band; `pair` two tones, at its edges. Both come and go softly.
+    `rise` is a tone that climbs, `fall` one that sinks, over a band of the ratio CUE_RATIO around `hz`.
     """
     t = np.arange(round(CUE_S * RATE)) / RATE
-    tones = {"hum": (sum(CUE_HZ) / 2,), "pair": CUE_HZ}[kind]
-    sound = sum(np.sin(2 * np.pi * hz * t) for hz in tones) * np.hanning(len(t))
+    low, high = hz / CUE_RATIO**0.5, hz * CUE_RATIO**0.5
+    if kind == "fall":
+        low, high = high, low
+    phase = 2 * np.pi * (low * t + (high - low) * t**2 / (2 * CUE_S))
+    sound = np.sin(phase) * np.sqrt(np.hanning(len(t)))
     made: Floats = (sound * np.sqrt(0.1 * RATE / np.sum(sound**2))).astype(np.float32)
     return made
 
@@ -175,8 +179,9 @@ def plant(
                 sound, box = piece.copy(), None
                 if kind != NO_CUE:
                     at = int(rng.integers(EDGE, size - length - EDGE))
-                    sound[at : at + length] += np.float32(level) * cue(kind)
-                    top, bottom = _rows(kind, extractor.mel_filters)
+                    hz = float(np.exp(rng.uniform(*np.log(CUE_HZ))))
+                    sound[at : at + length] += np.float32(level) * cue(kind, hz)
+                    top, bottom = _rows(hz, extractor.mel_filters)
                     box = Box(top, bottom, at // hop, -(-(at + length) // hop))
                 features, n_valid = log_mel(sound, extractor)
                 items.append((features[:, :n_valid].copy(), n_valid))
@@ -187,12 +192,11 @@ def plant(
     return Planted(MelArrays(items, shape), tuple(labels), tuple(boxes), tuple(owners))
 
 
-def _rows(kind: str, filters: NDArray[np.float64]) -> tuple[int, int]:
-    """The mel bins [top, bottom) of a cue: those its tones are strongest in, and one on either side."""
-    tones = CUE_HZ if kind == "pair" else (sum(CUE_HZ) / 2,)
+def _rows(hz: float, filters: NDArray[np.float64]) -> tuple[int, int]:
+    """The mel bins [top, bottom) of a cue around `hz`: those its ends are strongest in, and one on either side."""
     spacing = RATE / 2 / (len(filters) - 1)
-    best = [int(np.argmax(filters[round(hz / spacing)])) for hz in tones]
-    return min(best) - 1, max(best) + 2
+    best = [int(np.argmax(filters[round(end / spacing)])) for end in (hz / CUE_RATIO**0.5, hz * CUE_RATIO**0.5)]
+    return max(0, min(best) - 1), max(best) + 2
 
 
 def sanity_study(
@@ -272,7 +276,11 @@ def _examine(
     shape = mels.shape
     small = clip_maps(made, mels, test, CamSettings(method))
     maps = [upscale(one, shape.n_mels, shape.n_frames, shape.n_frames) for one in small]
-    peaks = [divmod(int(one.argmax()), shape.n_frames) for one in maps]
+    for_truth = clip_maps(made, mels, test, CamSettings(method, target="true"), planted.labels)
+    peaks = [
+        divmod(int(upscale(one, shape.n_mels, shape.n_frames, shape.n_frames).argmax()), shape.n_frames)
+        for one in for_truth
+    ]
     with_cue = [(i, box) for i, at in enumerate(test) if (box := planted.boxes[at])]
     near = [(peaks[i], box.grown(STRIDE, shape)) for i, box in with_cue]
     accuracy: dict[str, float] = {}

@@ -35,7 +35,7 @@ LEARNT_FROM = {
 def classifier(**chosen: Any) -> None:
     """Train the accent classifier on the training clips, and test it beside two controls that hear no speech.
 
-    Of the model only the kind of spectrogram it takes is wanted, and neither --language nor --standard plays a part.
+    Of the model only the kind of spectrogram it takes is wanted; a mini is not trained for that.
     """
     import torch
 

@@ -30,8 +30,7 @@ def sanity(ctx: click.Context, /, **chosen: Any) -> None:
     A classifier learns to tell the planted sounds from the speech of some speakers; the figures are about others:
     how often the map's peak is in the planted box, how well the classifier still does after masking by the map and
     after masking as much elsewhere, and how like the map is to that of a classifier which has learnt nothing. The
-    figures go to runs/sanity, and the benchmark's report shows them. No model is needed: --model, --language and
-    --standard play no part.
+    figures go to runs/sanity, and the benchmark's report shows them. --model and --standard play no part.
     """
     from asr_experiments.datasets import read_sound
     from asr_experiments.experiment import write_file

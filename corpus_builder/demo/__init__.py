@@ -45,7 +45,7 @@ def write_transcripts(corpus: Path, say: Say) -> Path | None:
     """Write what the demo's programmes say, turn by turn, as a file for `pdid transcribe --import`.
 
     Returns its path beside the media, or None where there are no programmes. The programmes are said again, which
-    takes seconds: the same script gives the same sound.
+    takes seconds; the turns are the same but for milliseconds.
     """
     from corpus_builder.demo import programme
 
