@@ -32,6 +32,7 @@ EDGE = 33 * RATE // 100  # samples at either end that hold no cue, so that every
 NO_CUE = "none"
 CUES = ("rise", "fall", NO_CUE)
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)  # of the pixels, along the curves
+RANDOM_NETS = 5  # whose maps are compared with the trained one's
 MASKS: tuple[Arm, ...] = ("saliency", "random", "swapped", "binary", "specaugment-matched")
 
 CLASSIFIER = ClassifierSettings(crop_frames=CROP, epochs=20, learning_rate=1e-3)
@@ -299,7 +300,8 @@ def _examine(
         accuracy[arm] = float(np.mean(said == truth))
         if arm == "saliency":
             share = float(np.mean(shares))
-    blind = clip_maps(randomised(made, settings.seed + 1), mels, test, CamSettings(method))
+    blind = [clip_maps(randomised(made, settings.seed + k), mels, test, CamSettings(method)) for k in range(RANDOM_NETS)]
+    likeness = [abs(rank_correlation(a, b)) for net in blind for a, b in zip(small, net, strict=True)]
     moved = [_moved(one, np.random.default_rng([settings.seed, i])) for i, one in enumerate(maps)]
     some = [i for i, _ in with_cue]
 
@@ -313,7 +315,7 @@ def _examine(
         pointing_chance=float(np.mean([box.share(shape) for _, box in near])),
         accuracy=accuracy,
         share_masked=share,
-        randomised_correlation=float(np.mean([abs(rank_correlation(a, b)) for a, b in zip(small, blind, strict=True)])),
+        randomised_correlation=float(np.mean(likeness)),
         deletion=curve(maps, False),
         deletion_random=curve(moved, False),
         insertion=curve(maps, True),
