@@ -300,8 +300,9 @@ def _examine(
         accuracy[arm] = float(np.mean(said == truth))
         if arm == "saliency":
             share = float(np.mean(shares))
-    blind = [clip_maps(randomised(made, settings.seed + k), mels, test, CamSettings(method)) for k in range(RANDOM_NETS)]
-    likeness = [abs(rank_correlation(a, b)) for net in blind for a, b in zip(small, net, strict=True)]
+    nets = [randomised(made, settings.seed + k) for k in range(RANDOM_NETS)]
+    blind = [clip_maps(net, mels, test, CamSettings(method)) for net in nets]
+    likeness = [abs(rank_correlation(a, b)) for one in blind for a, b in zip(small, one, strict=True)]
     moved = [_moved(one, np.random.default_rng([settings.seed, i])) for i, one in enumerate(maps)]
     some = [i for i, _ in with_cue]
 

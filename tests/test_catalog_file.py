@@ -71,10 +71,12 @@ def test_a_catalog_of_version_1_keeps_what_it_says(tmp_path: Path) -> None:
     with connection.connect(tmp_path, write=True, migrations=load_migrations()[:1]) as opened:
         opened.execute(
             f"""
-            INSERT INTO base.source (source_id, uri, sha256, accent, n_samples, sample_rate, lost_packets, status, extra)
+            INSERT INTO base.source
+                (source_id, uri, sha256, accent, n_samples, sample_rate, lost_packets, status, extra)
                 VALUES ('{SOURCE_ID}', '/a.wav', '{SOURCE_ID + "0" * 48}', 'Yazdi', 160000, 44100, 0, 'done', MAP {{}});
             INSERT INTO base.stage VALUES ('{SOURCE_ID}', 'decode', 1, 10, 'aa', '', TIMESTAMP '2026-01-31 12:30:00');
-            INSERT INTO base.segment (segment_id, source_id, speaker_id, start_sample, end_sample, kept, path, separated)
+            INSERT INTO base.segment
+                (segment_id, source_id, speaker_id, start_sample, end_sample, kept, path, separated)
                 VALUES ('s1', '{SOURCE_ID}', '{SOURCE_ID}-S1', 0, 64000, true, 'clips/s1.wav', false);
             INSERT INTO base.split VALUES ('split-1', 1, 0, '{{}}', TIMESTAMP '2026-01-31 12:40:00');
             INSERT INTO base.split_member VALUES ('split-1', 's1', 'train');
@@ -82,8 +84,8 @@ def test_a_catalog_of_version_1_keeps_what_it_says(tmp_path: Path) -> None:
         )
     with open_catalog(tmp_path) as catalog:
         pieces = catalog.query("SELECT segment_id, accent, accent_origin, speaker_id, text, split FROM segments").rows
-        labels = catalog.query("SELECT source_id, scope, raw, accent, origin, created_at::VARCHAR FROM labels").rows
         assert list(pieces) == [("s1", "Yazdi", "source metadata", f"{SOURCE_ID}-S1", None, "train")]
+        labels = catalog.query("SELECT source_id, scope, raw, accent, origin, created_at::VARCHAR FROM labels").rows
         assert list(labels) == [(SOURCE_ID, "source", "Yazdi", "Yazdi", "source metadata", "2026-01-31 12:30:00")]
     assert (tmp_path / "catalog.duckdb.v1.bak").exists()
 
