@@ -4,8 +4,9 @@
 
 SIZE is tiny, base or small: OpenAI's architecture with random weights, which cost the same. Clips are 5 s of sound;
 nothing is learned from them. On the GPU where there is one (bf16; take BATCH=32), else on the CPU. The runs take turns
-twice, updates are timed one by one, the first of each run is left out, and a median is taken. Five minutes on two
-cores for tiny; run it on an otherwise idle machine.
+four times, each time in the other direction; updates are timed one by one, the first of each run is left out, and of a
+run the median is taken. Figures are medians over the turns, ratios those of one turn's runs. Seven minutes on two cores
+for tiny; run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from catalog.whisper import Whisper
 
 SIZES = {"tiny": (384, 4, 6), "base": (512, 6, 8), "small": (768, 12, 12)}  # width, layers, heads
 SECONDS, N_TOKENS, N_PROMPT = 5.0, 40, 4
+TURNS = 4
 GFLOP = {"tiny": 43, "base": 101, "small": 400}  # forward, 30 s and 40 tokens; a step is three times that
 PEAK_GFLOPS = {"H200": 989e3, "H100": 989e3, "A100": 312e3}  # dense bf16, as NVIDIA states
 
@@ -152,22 +154,26 @@ def main(size: str = "tiny", updates: str = "6", batch: str = "4") -> None:
             "auto context, saliency masks (cached)": lambda: ours(masking, "auto"),
         }
         seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(2):
-            for name, run in runs.items():
-                seconds[name] += run()
+        for turn in range(TURNS):
+            for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
+                seconds[name].append(statistics.median(runs[name]()))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     print(f"{device}, {torch.get_num_threads()} threads; whisper-{size}, {SECONDS:g} s clips, batches of {batch}\n")
     print("| run | s per update | samples/s | full context takes | share of peak |\n|---|---|---|---|---|")
+
+    def ratio(one: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+
     plain = statistics.median(seconds["full context"])
     peak = next((value for name, value in PEAK_GFLOPS.items() if name in device), None)
     for name, times in seconds.items():
         update = statistics.median(times)
         share = f"{3 * GFLOP[size] * int(batch) / update / peak:.0%}" if peak and "auto" not in name else ""
-        print(f"| {name} | {update:.3f} | {int(batch) / update:.2f} | {plain / update:.2f}x | {share} |")
-    masked = statistics.median(seconds["full context, saliency masks (cached)"])
+        print(f"| {name} | {update:.3f} | {int(batch) / update:.2f} | {ratio('full context', name):.2f}x | {share} |")
+    added = ratio("full context, saliency masks (cached)", "full context") - 1
     per_clip = 2 * plain / int(batch)  # an epoch has each clip twice
-    print(f"\nsaliency and masks add {masked / plain - 1:+.1%} to an epoch; in the first, with Grad-CAM", end=" ")
-    print(f"({grad_cam_s:.3f} s a clip), {masked / plain - 1 + grad_cam_s / per_clip:+.1%}")
+    print(f"\nsaliency and masks add {added:+.1%} to an epoch; in the first, with Grad-CAM", end=" ")
+    print(f"({grad_cam_s:.3f} s a clip), {added + grad_cam_s / per_clip:+.1%}")
 
 
 if __name__ == "__main__":

@@ -47,12 +47,17 @@ INSERT OR IGNORE INTO base.link_rule (
 def write_judgements(catalog: Catalog, labels: Iterable[Label], transcripts: Iterable[Transcript]) -> None:
     """Add labels and transcripts, all or none, and settle anew what they are about; none is added twice.
 
-    Raises PdidError if a row breaks a rule of the schema; nothing is written then.
+    What is said of a recording that was taken down is passed over. Raises PdidError if a row
+    breaks a rule of the schema; nothing is written then.
     """
     said, texts = list(labels), list(transcripts)
     with catalog.transaction():
         rows.insert(catalog.connection, INSERT_LABEL, ((_id(label), *astuple(label)) for label in said))
         rows.insert(catalog.connection, INSERT_TRANSCRIPT, ((_id(text), *astuple(text)) for text in texts))
+        for table in ("label", "transcript"):  # whoever says it may have begun before a takedown
+            catalog.connection.execute(
+                f"DELETE FROM base.{table} WHERE source_id IN (SELECT source_id FROM base.removal)"
+            )
         resolve(catalog.connection, sorted({label.source_id for label in said} | {text.source_id for text in texts}))
 
 

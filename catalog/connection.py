@@ -82,6 +82,26 @@ def connect(
         connection.close()
 
 
+def backups_with(corpus: Path, source_ids: Sequence[str]) -> list[Path]:
+    """The copies of older catalogs that were kept beside a migrated one and hold any of these sources.
+
+    One that can't be read is no copy any more, and counts as one that does.
+    """
+    found = []
+    for path in sorted(corpus.glob(f"{CATALOG_NAME}.v*.bak")):
+        try:
+            with duckdb.connect(str(path), read_only=True, config=LOCKED_DOWN) as connection:
+                if not connection.execute(
+                    "SELECT 1 FROM base.source WHERE source_id IN (SELECT unnest(?::VARCHAR[])) LIMIT 1",
+                    [list(source_ids)],
+                ).fetchone():
+                    continue
+        except duckdb.Error:
+            pass
+        found.append(path)
+    return found
+
+
 def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection:
     """Connect, trying again until the deadline while another process holds the file."""
     config: dict[str, str | bool | int | float | list[str]] = {**(OFFLINE if write else LOCKED_DOWN)}

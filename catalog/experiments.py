@@ -19,7 +19,8 @@ SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(
 def write_run(catalog: Catalog, run: Run, predictions: Iterable[Prediction]) -> None:
     """Put in a run with all its predictions, in place of what was there of it.
 
-    Raises PdidError if a row breaks a rule of the schema; nothing is written then.
+    Those of clips that were taken down meanwhile are left out. Raises PdidError if a row
+    breaks a rule of the schema; nothing is written then.
     """
     said = list(predictions)
     config, metrics = (json.dumps(part, ensure_ascii=False, sort_keys=True) for part in (run.config, run.metrics))
@@ -31,6 +32,11 @@ def write_run(catalog: Catalog, run: Run, predictions: Iterable[Prediction]) -> 
             [run.run_id, run.experiment_id, run.arm, run.seed, run.model, config, metrics, rows.plain(run.created_at)],
         )
         rows.insert(catalog.connection, INSERT_PREDICTION, map(astuple, said))
+        catalog.connection.execute(
+            "DELETE FROM base.prediction WHERE run_id = ? AND segment_id IN"
+            " (SELECT segment_id FROM base.removed_segment)",
+            [run.run_id],
+        )
 
 
 def runs(catalog: Catalog, experiment_id: str | None = None) -> list[Run]:

@@ -156,6 +156,49 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Where a recording was downloaded from, and how: one row per web address."""
+
+    uri: str  # the canonical address, without credentials
+    source_id: str
+    site: str  # yt-dlp's extractor key in lower case: youtube, aparat, generic…
+    site_id: str | None  # the site's id of it
+    asked: str  # the address it was asked by: its own, or a playlist's
+    title: str | None
+    channel: str | None
+    channel_id: str | None
+    uploaded_at: datetime | None  # UTC
+    licence: str | None  # as the site states it
+    announced_s: float | None  # the length the site stated
+    lost_s: float  # known to be missing: gaps in a live recording, fragments
+    sha256: str | None
+    size_bytes: int | None
+    media: str | None  # the file, relative to the corpus folder; None where it is not kept
+    recorded_s: float | None  # of a live stream; None for others
+    tool: str  # "yt-dlp 2026.10.26"
+    fetched_at: datetime
+    raw: dict[str, Any]  # the site's metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A tombstone: an address of a recording that was taken down, and what tells the recording elsewhere."""
+
+    uri: str
+    source_id: str
+    sha256: str | None
+    site: str | None
+    site_id: str | None
+    reason: str
+    removed_at: datetime
+
+    @property
+    def explained(self) -> str:
+        """Why the recording is refused: to stand after its address and a colon."""
+        return f"it was taken down on {self.removed_at:%Y-%m-%d} ({self.reason}) and stays out"
+
+
+@dataclass(frozen=True, slots=True)
 class SourceResult:
     """All that ingesting one source found: what the committer writes in one transaction."""
 
@@ -165,6 +208,7 @@ class SourceResult:
     marks: tuple[Mark, ...] = ()
     voices: tuple[SpeakerVoice, ...] = ()
     segments: tuple[Segment, ...] = ()
+    fetch: Fetch | None = None  # where it was downloaded from; None leaves what is known of that
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from catalog.records import Address, Mark, Reject, Segment, Source, SpeakerVoice, Stage, Status
+from catalog.records import Address, Fetch, Mark, Reject, Removal, Segment, Source, SpeakerVoice, Stage, Status
 
 # Rows go in column by column: unnest takes 100,000 of them in about a second, executemany needs forty.
 INSERT_SOURCE = """
@@ -72,6 +72,16 @@ FROM (
         unnest(?::JSON[])::MAP(VARCHAR, VARCHAR) AS extra, unnest(?::VARCHAR[]) AS accent_raw
 ) AS new
 WHERE source.source_id = new.source_id
+"""
+INSERT_FETCH = """
+INSERT OR REPLACE INTO base.fetch (
+    uri, source_id, site, site_id, asked, title, channel, channel_id, uploaded_at, licence, announced_s, lost_s,
+    sha256, size_bytes, media, recorded_s, tool, fetched_at, raw
+) SELECT
+    unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]),
+    unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::TIMESTAMP[]), unnest(?::VARCHAR[]),
+    unnest(?::DOUBLE[]), unnest(?::DOUBLE[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[]),
+    unnest(?::DOUBLE[]), unnest(?::VARCHAR[]), unnest(?::TIMESTAMP[]), unnest(?::JSON[])
 """
 INSERT_SPLIT_MEMBER = """
 INSERT INTO base.split_member (split_name, segment_id, split)
@@ -154,6 +164,24 @@ def segment_row(segment: Segment) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def fetch_row(fetch: Fetch, source_id: str) -> tuple[object, ...]:
+    return (
+        fetch.uri, source_id, fetch.site, fetch.site_id, fetch.asked, fetch.title, fetch.channel, fetch.channel_id,
+        fetch.uploaded_at, fetch.licence, fetch.announced_s, fetch.lost_s, fetch.sha256, fetch.size_bytes, fetch.media,
+        fetch.recorded_s, fetch.tool, fetch.fetched_at, json.dumps(_json(fetch.raw), ensure_ascii=False),
+    )  # fmt: skip
+
+
+def _json(value: Any) -> Any:
+    """A site's metadata as JSON that DuckDB takes: it may hold broken text, NaN, dates and what else."""
+    if isinstance(value, dict):
+        return {plain(str(key)): _json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(part) for part in value]
+    value = plain(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
 SELECT_SOURCE = """
 SELECT source_id, uri, sha256, title, accent, speaker, language, licence, channel, uploaded_at, n_samples,
     sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra, accent_raw
@@ -185,6 +213,21 @@ SELECT segment_id, source_id, speaker_id, start_sample, end_sample, kept, reject
 FROM base.segment
 WHERE source_id = ?
 ORDER BY start_sample, end_sample, segment_id
+"""
+SELECT_FETCH = """
+SELECT
+    uri, source_id, site, site_id, asked, title, channel, channel_id, uploaded_at, licence, announced_s, lost_s,
+    sha256, size_bytes, media, recorded_s, tool, fetched_at, raw
+FROM base.fetch
+WHERE source_id = ?
+ORDER BY fetched_at DESC, uri
+LIMIT 1
+"""
+SELECT_REFUSED = """
+SELECT uri, source_id, sha256, site, site_id, reason, removed_at
+FROM base.removal
+WHERE source_id = ? OR sha256 = ? OR list_contains(?::VARCHAR[], uri)
+LIMIT 1
 """
 SELECT_KEPT = """
 SELECT
@@ -224,6 +267,16 @@ def to_voice(row: Sequence[Any]) -> SpeakerVoice:
 def to_segment(row: Sequence[Any]) -> Segment:
     values = [*row[:6], Reject(row[6]) if row[6] else None, *row[7:]]
     return Segment(*values)
+
+
+def to_fetch(row: Sequence[Any]) -> Fetch:
+    values = [*row[:8], moment(row[8]) if row[8] else None, *row[9:17], moment(row[17]), json.loads(row[18])]
+    return Fetch(*values)
+
+
+def to_removal(row: Sequence[Any]) -> Removal:
+    values = [*row[:6], moment(row[6])]
+    return Removal(*values)
 
 
 def moment(value: datetime) -> datetime:

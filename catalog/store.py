@@ -92,13 +92,16 @@ class Catalog:
         """Put in everything about one source, in place of everything that was there of it.
 
         `result.addresses` are all its addresses; an address that led to another source leads to this
-        one now, and a source that failed or never began is forgotten when no address leads to it.
-        Returns the clip paths the catalog no longer names, so that their files can be deleted.
-        Raises PdidError if a row breaks a rule of the schema; nothing is written then.
+        one now, and a source that failed or never began is forgotten when no address leads to it. Where it was
+        downloaded from takes the place of what was known of that address; a result without it leaves that as it is.
+        Returns the clip paths the catalog no longer names, so that their files can be deleted. Raises PdidError if it
+        was taken down, by its bytes or an address, or if a row breaks a rule of the schema; nothing is written then.
         """
         source_id = result.source.source_id
         uris = [rows.plain(address.uri) for address in result.addresses]
         with self.transaction():
+            for tombstone in self.all(rows.SELECT_REFUSED, [source_id, result.source.sha256, uris]):
+                raise PdidError(f"{result.source.uri!r}: {rows.to_removal(tombstone).explained}")
             old = self._strings("SELECT path FROM base.segment WHERE source_id = ? AND kept", [source_id])
             lost = self._strings(
                 "SELECT source_id FROM base.source WHERE status <> 'done' AND source_id <> ? AND source_id IN"
@@ -111,6 +114,12 @@ class Catalog:
             rows.insert(self.connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
             self._date_label(source_id, before)
             self._write_addresses(result.addresses)
+            self.connection.execute(
+                "UPDATE base.fetch SET source_id = ? WHERE source_id <> ? AND list_contains(?::VARCHAR[], uri)",
+                [source_id, source_id, uris],
+            )
+            if result.fetch:
+                rows.insert(self.connection, rows.INSERT_FETCH, [rows.fetch_row(result.fetch, source_id)])
             rows.insert(self.connection, rows.INSERT_STAGE, map(rows.stage_row, result.stages))
             rows.insert(self.connection, rows.INSERT_MARK, (rows.mark_row(source_id, mark) for mark in result.marks))
             rows.insert(self.connection, rows.INSERT_VOICE, map(rows.voice_row, result.voices))
@@ -119,6 +128,7 @@ class Catalog:
             for other in lost:
                 if not self._strings("SELECT uri FROM base.address WHERE source_id = ?", [other]):
                     self._delete_source(other)
+                    self.connection.execute("DELETE FROM base.fetch WHERE source_id = ?", [other])
         kept = {segment.path for segment in result.segments}
         return sorted(set(old) - kept)
 
@@ -217,7 +227,10 @@ class Catalog:
         return set(self._strings("SELECT path FROM base.segment WHERE kept"))
 
     def result(self, source_id: str) -> SourceResult | None:
-        """Everything about one source as it was written, or None if there is no such source."""
+        """Everything about one source as it was written, or None if there is no such source.
+
+        Of several addresses it was downloaded from, `fetch` is the newest.
+        """
         found = self.sources([source_id])
         if not found:
             return None
@@ -232,6 +245,7 @@ class Catalog:
             marks=tuple(self.marks(source_id)),
             voices=tuple(self.voices(source_id)),
             segments=tuple(self.segments(source_id)),
+            fetch=next(map(rows.to_fetch, self.all(rows.SELECT_FETCH, [source_id])), None),
         )
 
     def splits(self) -> list[SplitInfo]:

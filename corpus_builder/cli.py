@@ -20,6 +20,7 @@ COMMANDS = {
     "speakers": ("corpus_builder.commands.speakers", "Who is whom across recordings: list, link, merge, split."),
     "export": ("corpus_builder.commands.export", "Write the corpus in the formats that others read."),
     "rebuild": ("corpus_builder.commands.rebuild", "Recreate a corpus from a release without audio."),
+    "remove": ("corpus_builder.commands.remove", "Takedowns: a recording and all that was made of it."),
     "report": ("corpus_builder.commands.report", "The corpus on one page, to look at and to listen to."),
     "sql": ("corpus_builder.commands.sql", "Ask the catalog, read-only."),
     "status": ("corpus_builder.commands.status", "What the corpus holds and what is left to do."),

@@ -103,6 +103,21 @@ class Keep(_Section):
     max_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
 
 
+class Fetch(_Section):
+    """Downloading (yt-dlp). The command line's options of the same names override these."""
+
+    downloads: int = Field(3, ge=1, le=16, description="downloads at a time")
+    keep_media: Literal["always", "failed", "never"] = Field(
+        "always", description="which downloads stay in media/ once they are processed"
+    )
+    sleep_s: float = Field(0.0, ge=0, description="seconds between two requests to a site, and before a download")
+    rate_limit: str | None = Field(None, description="bytes per second of each download, as 500K or 2M")
+    proxy: str | None = Field(None, description="http://host:port or socks5://host:port")
+    timeout_s: float = Field(20.0, gt=0, description="seconds without a byte after which a connection is given up")
+    retries: int = Field(5, ge=0, le=50, description="further tries of a request that failed, each after a longer wait")
+    min_free_gb: float = Field(1.0, ge=0, description="gigabytes of disk that a download must leave free")
+
+
 class Settings(_Section):
     """Everything `pdid.toml` can say."""
 
@@ -115,6 +130,7 @@ class Settings(_Section):
     segment: Segmentation = Segmentation()
     loudness: Loudness = Loudness()
     keep: Keep = Keep()
+    fetch: Fetch = Fetch()
 
 
 def load_settings(corpus: Path) -> Settings:

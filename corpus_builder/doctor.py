@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,12 @@ State = Literal["ok", "note", "missing"]
 FULL_GB, TIGHT_GB = 1.0, 10.0
 """Free space under which ingesting an hour of media is likely to fail, and under which a word of warning is due."""
 
+OLD_DAYS = 90
+"""The age at which a downloader meets sites that have changed since."""
+
+RUNTIMES = ("deno", "node", "bun", "quickjs")
+"""The JavaScript runtimes that downloads may use, the best first; found on PATH or beside this Python."""
+
 REINSTALL = "make setup, or: pip install -c constraints.txt -e ."
 
 
@@ -32,7 +39,7 @@ REINSTALL = "make setup, or: pip install -c constraints.txt -e ."
 class Check:
     """One thing looked at. `missing` means that the main job can't be done without it; `note`, that it can."""
 
-    group: str  # python, packages, decoding, models, disk, gpu, javascript, catalog
+    group: str  # python, packages, decoding, models, disk, web, gpu, catalog
     name: str
     state: State
     found: str
@@ -47,6 +54,7 @@ def examine(corpus: Path) -> Iterator[Check]:
     for model in all_models():
         yield model_check(model)
     yield disk(corpus)
+    yield downloader(date.today())
     yield javascript()
     yield from torch_and_gpu()
     yield catalog_version(corpus)
@@ -125,15 +133,39 @@ def disk(corpus: Path) -> Check:
     return Check("disk", "free space", state, f"{free:.1f} GB at {place}", mend)
 
 
+def downloader(today: date) -> Check:
+    """yt-dlp and its age: its version is the day it was made."""
+    try:
+        here = version("yt-dlp")
+        age = (today - date(*map(int, here.split(".")[:3]))).days
+    except PackageNotFoundError:
+        return Check("web", "downloader", "missing", "yt-dlp is not installed", REINSTALL)
+    except (TypeError, ValueError):  # a version of someone's own
+        return Check("web", "downloader", "ok", f"yt-dlp {here}")
+    found = f"yt-dlp {here}, {age} days old"
+    if age <= OLD_DAYS:
+        return Check("web", "downloader", "ok", found)
+    return Check("web", "downloader", "note", f"{found}; sites change faster", "pip install -U yt-dlp yt-dlp-ejs")
+
+
 def javascript() -> Check:
-    """A JavaScript runtime, which downloading from YouTube needs and nothing else does."""
-    for name in ("deno", "node", "bun"):
-        program = shutil.which(name)
-        said = _ask(program, "--version") if program else None
-        if said:
-            return Check("javascript", "JavaScript", "ok", f"{name} {said.removeprefix(name).strip().lstrip('v')}")
-    found = "none found; only YouTube addresses need one"
-    return Check("javascript", "JavaScript", "note", found, "install deno or node")
+    """A JavaScript runtime, which downloading from YouTube needs and nothing else does; yt-dlp itself looks for it."""
+    wanted = "only YouTube addresses need one"
+    try:
+        importlib.import_module("yt_dlp")  # fills the table
+        kinds = importlib.import_module("yt_dlp.globals").supported_js_runtimes.value
+    except ImportError as error:
+        return Check("web", "JavaScript", "note", f"not looked for: yt-dlp can't be loaded ({error})", REINSTALL)
+    old = []
+    for name in RUNTIMES:
+        info = kinds[name]().info if name in kinds else None
+        if info and info.supported:
+            place = shutil.which(info.path) or info.path
+            return Check("web", "JavaScript", "ok", f"{info.name} {info.version} ({place})")
+        if info:
+            old.append(f"{info.name} {info.version}")
+    found = f"too old for yt-dlp: {', '.join(old)}; {wanted}" if old else f"none found; {wanted}"
+    return Check("web", "JavaScript", "note", found, "pip install deno, or install node 22 or newer")
 
 
 def torch_and_gpu() -> Iterator[Check]:

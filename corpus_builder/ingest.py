@@ -12,49 +12,42 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from catalog.annotations import write_transcripts
 from catalog.errors import PdidError
-from catalog.records import Address, Source, SourceResult, Stage, Status
+from catalog.fetches import forget_media
+from catalog.records import Address, Source, SourceResult, Status
 from catalog.speakers import links_are_due
 from catalog.store import Catalog, open_catalog
+from catalog.texts import unsaid
+from corpus_builder.acquire import shelf
+from corpus_builder.acquire.arrivals import Arrivals
+from corpus_builder.acquire.origin import described, failed_fetch, id_of_address, stored_fetch, transcripts_of
+from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchSettings
+from corpus_builder.clip_files import CLIPS, MEDIA, sweep, tidy
 from corpus_builder.plan import Plan
 from corpus_builder.sources import SourceRequest
 from corpus_builder.speakers import link_speakers
+from corpus_builder.survey import Known, Need, Task, read_known, task_of
 from corpus_builder.workers import SCRATCH, Job, processes, work, work_in_process
 
-CLIPS = "clips"
+if TYPE_CHECKING:
+    from corpus_builder.pipeline import Models
+
+POLL_S = 0.2
+"""Seconds between looks at what has been downloaded, while processes are at work."""
 COMMIT_WAIT_S = 600.0
 """Seconds a finished source waits for whoever holds the catalog: its work may have taken hours."""
 
 LABELS = ("accent", "accent_raw", "speaker", "language", "licence", "title", "channel", "uploaded_at")
-
-
-class Need(StrEnum):
-    """Why a source is or is not worked on."""
-
-    NEW = "new"
-    CHANGED = "settings changed"
-    RETRY = "failed before"
-    NOTHING = "up to date"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A requested file, and what there is to do about it."""
-
-    request: SourceRequest
-    need: Need
-    source_id: str | None = None  # where the catalog knows the file, by its name, size and time of change
-    size_bytes: int = 0
-    from_stage: str | None = None  # the first stage to redo
 
 
 @dataclass(slots=True)
@@ -69,16 +62,20 @@ class Outcome:
     clips: int = 0
     kept_s: float = 0.0
     source_s: float = 0.0
+    refused: bool = False  # it was taken down, and stays out
 
 
-@dataclass(slots=True)
-class _Known:
-    """What the catalog had when the run began."""
+@dataclass(frozen=True, slots=True)
+class Web:
+    """How to download, and what becomes of downloads."""
 
-    addresses: dict[str, Address] = field(default_factory=dict)
-    sources: dict[str, Source] = field(default_factory=dict)
-    stages: dict[str, list[Stage]] = field(default_factory=dict)
-    clips: set[str] = field(default_factory=set)
+    settings: FetchSettings
+    choice: Choice
+    keep_media: Literal["always", "failed", "never"] = "always"
+    downloads: int = 3  # at a time
+
+
+WEB = Web(FetchSettings(), Choice())
 
 
 Watch = Callable[[SourceRequest, str, float], None]
@@ -105,50 +102,21 @@ def corpus_lock(corpus: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def survey(corpus: Path, requests: Sequence[SourceRequest], plan: Plan) -> list[Task]:
-    """What there is to do for each request, without reading any audio. The catalog may not exist yet."""
-    known = _Known()
-    if (corpus / "catalog.duckdb").exists():
-        with open_catalog(corpus) as catalog:
-            known = _read(catalog)
-    return [_task(request, corpus, known, plan) for request in requests]
+def ingest(
+    requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: int, watch: Watch, web: Web = WEB
+) -> Iterator[Outcome]:
+    """Ingest the requested files and addresses; yields each one's outcome once it is committed.
 
-
-def _read(catalog: Catalog) -> _Known:
-    sources = {source.source_id: source for source in catalog.sources()}
-    return _Known(catalog.addresses(), sources, catalog.stages(), catalog.clip_paths())
-
-
-def _task(request: SourceRequest, corpus: Path, known: _Known, plan: Plan) -> Task:
-    try:
-        status = request.path.stat()
-    except OSError:
-        return Task(request, Need.RETRY if request.uri in known.addresses else Need.NEW)
-    address = known.addresses.get(request.uri)
-    size = status.st_size
-    if not address or (address.size_bytes, address.mtime_ns) != (size, status.st_mtime_ns):
-        return Task(request, Need.NEW, None, size)
-    source = known.sources[address.source_id]
-    if source.status is not Status.DONE:
-        return Task(request, Need.RETRY, source.source_id, size)
-    stage = plan.first_to_do({s.stage: s for s in known.stages.get(source.source_id, ())})
-    if stage:
-        return Task(request, Need.CHANGED, source.source_id, size, stage)
-    return Task(request, Need.NOTHING, source.source_id, size)
-
-
-def ingest(requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: int, watch: Watch) -> Iterator[Outcome]:
-    """Ingest the requested files; yields each one's outcome once it is committed.
-
-    With `jobs` over 1 that many processes share the processors. Stopping the iteration, or an
-    interrupt, leaves what is committed. Raises PdidError if the corpus or its catalog can't be used.
+    With `jobs` over 1 that many processes share the processors. Addresses are looked at and downloaded in threads,
+    while others are processed. Stopping the iteration, or an interrupt, leaves what is committed. Raises PdidError
+    if the corpus or its catalog can't be used.
     """
     with corpus_lock(corpus):
         shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
         with open_catalog(corpus, write=True) as catalog:
-            known = _read(catalog)
-            missing = _tidy(corpus, known)
-            tasks = [_task(request, corpus, known, plan) for request in requests]
+            known = read_known(catalog)
+            missing = tidy(corpus, known)
+            tasks = [task_of(request, corpus, known, plan) for request in requests]
             _relabel(catalog, tasks, known)
         tasks = [
             replace(t, need=Need.CHANGED, from_stage="quality")
@@ -156,43 +124,20 @@ def ingest(requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: in
             else t
             for t in tasks
         ]
-        run = _Run(corpus, plan, jobs, watch, known)
-        try:
-            yield from run(tasks)
-            _link(corpus)
-        finally:
-            shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
+        run = _Run(corpus, plan, jobs, watch, known, web)
+
+        def decide(request: SourceRequest, entry: Entry) -> Task:
+            return task_of(request, corpus, known, plan, entry)
+
+        with Arrivals(tasks, corpus / MEDIA, web.settings, web.choice, decide, watch, web.downloads) as arrivals:
+            try:
+                yield from run(arrivals)
+                _link(corpus)
+            finally:
+                shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
 
 
-def _tidy(corpus: Path, known: _Known) -> set[str]:
-    """Delete clip files that no row names, as a killed run leaves them; the sources of clips that are gone."""
-    there: set[str] = set()
-    for entry in list(os.scandir(corpus / CLIPS)):
-        if entry.is_dir(follow_symlinks=False):
-            there |= _sweep(corpus, entry.name, known.clips)
-        else:
-            os.unlink(entry.path)
-    return {name.split("/")[1] for name in known.clips - there}
-
-
-def _sweep(corpus: Path, source_id: str, wanted: Container[str | None], previews: bool = True) -> set[str]:
-    """Delete a source's clip files that are not wanted, and their previews unless they are; return what is left."""
-    folder = corpus / CLIPS / source_id
-    there: set[str] = set()
-    for file in list(folder.iterdir()) if folder.is_dir() else ():
-        name = f"{CLIPS}/{source_id}/{file.name}"
-        if name in wanted:
-            there.add(name)
-        elif file.is_dir() and not file.is_symlink():
-            shutil.rmtree(file)
-        elif not (previews and file.suffix == ".mp3" and name.removesuffix(".mp3") + ".wav" in wanted):
-            file.unlink()
-    with suppress(OSError):
-        folder.rmdir()  # only if it is empty
-    return there
-
-
-def _relabel(catalog: Catalog, tasks: Sequence[Task], known: _Known) -> None:
+def _relabel(catalog: Catalog, tasks: Sequence[Task], known: Known) -> None:
     """Bring the labels of known sources to what is said of them now."""
     changed = {}
     for task in tasks:
@@ -222,50 +167,58 @@ def _link(corpus: Path) -> None:
 class _Run:
     """The state of one run: sources in work, and the committer."""
 
-    def __init__(self, corpus: Path, plan: Plan, jobs: int, watch: Watch, known: _Known) -> None:
-        self.corpus, self.plan, self.jobs, self.watch, self.known = corpus, plan, jobs, watch, known
+    def __init__(self, corpus: Path, plan: Plan, jobs: int, watch: Watch, known: Known, web: Web) -> None:
+        self.corpus, self.plan, self.jobs, self.watch, self.known, self.web = corpus, plan, jobs, watch, known, web
         self.done: dict[str, SourceResult] = {}  # of this run, by source id
+        self.fetched: dict[str, Fetched] = {}  # in work, by address
 
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        for task in tasks:
-            if task.need is Need.NOTHING:
-                assert task.source_id
-                yield self._outcome(task.request, self.known.sources[task.source_id], None, fresh=False)
-        todo = [task for task in tasks if task.need is not Need.NOTHING]
-        if not todo:
-            return
-        yield from self._here(todo) if self.jobs == 1 else self._in_processes(todo)
+    def __call__(self, arrivals: Arrivals) -> Iterator[Outcome]:
+        yield from self._here(arrivals) if self.jobs == 1 else self._in_processes(arrivals)
 
-    def _here(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        from corpus_builder.pipeline import Models  # imports torch
-
-        models = Models(self.plan, os.cpu_count() or 1)
-        for task in tasks:
-            job = self._prepare(task)
+    def _here(self, arrivals: Arrivals) -> Iterator[Outcome]:
+        models: Models | None = None
+        for task in arrivals:
+            job = self._settled(task) or self._prepare(task)
             if isinstance(job, Outcome):
                 yield job
-            else:
-                yield self._commit(job, work(job, self.corpus, models, partial(self.watch, job.request)))
+                continue
+            if models is None:
+                from corpus_builder.pipeline import Models  # imports torch
 
-    def _in_processes(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+                models = Models(self.plan, os.cpu_count() or 1)
+            yield self._commit(job, work(job, self.corpus, models, partial(self.watch, job.request)))
+
+    def _in_processes(self, arrivals: Arrivals) -> Iterator[Outcome]:
         """Several sources at a time; a process that dies costs its source, and the others are tried again alone."""
-        waiting = list(tasks)
+        waiting: list[Task] = []
         suspects: list[Job] = []
-        while waiting:
-            with processes(min(self.jobs, len(waiting)), self.plan, self.corpus) as pool:
+        while waiting or not arrivals.over:
+            if not waiting:
+                task = arrivals.take()
+                if task and (outcome := self._settled(task)):
+                    yield outcome  # before any process is started
+                elif task:
+                    waiting.append(task)
+                continue
+            more = arrivals.at_most
+            number = self.jobs if more is None else min(self.jobs, len(waiting) + more)
+            with processes(number, self.plan, self.corpus) as pool:
                 running: dict[Future[SourceResult], Job] = {}
-                while (waiting or running) and not suspects:
-                    while waiting and len(running) < 2 * self.jobs:
-                        job = self._prepare(waiting[0])
+                while (waiting or running or not arrivals.over) and not suspects:
+                    while len(running) < 2 * self.jobs:
+                        task = waiting.pop(0) if waiting else arrivals.take(0 if running else None)
+                        if not task:
+                            break
+                        job = self._settled(task) or self._prepare(task)
                         if isinstance(job, Outcome):
                             yield job
                         elif any(job.source.source_id == other.source.source_id for other in running.values()):
+                            waiting.insert(0, task)
                             break  # its twin is in work: look again when that is done
                         else:
                             self.watch(job.request, "queued", 0.0)
                             running[pool.submit(work_in_process, job)] = job
-                        waiting.pop(0)
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(running, None if arrivals.over else POLL_S, FIRST_COMPLETED)
                     for future in finished:
                         job = running.pop(future)
                         try:
@@ -284,15 +237,58 @@ class _Run:
                 yield self._commit(job, result)
             suspects = []
 
+    def _settled(self, task: Task) -> Outcome | None:
+        """The outcome of what needs no work: it is up to date, refused, or can't be fetched."""
+        request, source_id = task.request, task.source_id
+        if task.need is Need.REFUSED:
+            return Outcome(request, source_id or "", Status.FAILED, task.error, fresh=False, refused=True)
+        if task.error:
+            return self._not_fetched(task, task.error)
+        if task.need is not Need.NOTHING:
+            return None
+        assert source_id
+        source = self.known.sources[source_id]
+        labelled = _labelled(source, request)
+        if task.asked or labelled != source:  # found in a list, or by a shorter address
+            with open_catalog(self.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+                catalog.update_labels([labelled])
+                catalog.write_addresses([Address(task.asked, source_id)] if task.asked else [])
+            self.known.sources[source_id] = labelled
+        return self._outcome(request, labelled, None, fresh=False)
+
+    def _not_fetched(self, task: Task, error: str) -> Outcome:
+        """Note why an address can't be fetched; what was made of an earlier download stays."""
+        request = task.request
+        address = self.known.addresses.get(request.uri)
+        known = self.known.sources.get(address.source_id) if address else None
+        if known and known.status is Status.DONE:
+            why = f"its download was not kept, and can't be fetched again: {error}"
+            return Outcome(request, known.source_id, Status.FAILED, why)
+        source = _labelled(Source(id_of_address(request.uri), request.uri), request)
+        also = (Address(task.asked, source.source_id),) if task.asked else ()
+        job = Job(request, source, None, Address(request.uri, source.source_id), also)
+        result = job.failed(error)
+        if task.entry:
+            result = replace(result, fetch=failed_fetch(task.entry, source.source_id, task.lost_s))
+        return self._commit(job, result)
+
     def _prepare(self, task: Task) -> Job | Outcome:
         """Find out which source a file is, and what is known of it; no job where its bytes are done already."""
         request = task.request
         address, sha256, error = _identify(request)
         source_id = address.source_id
+        removal = self.known.removed.of(sha256=sha256)
+        if removal:
+            if task.fetched:
+                shelf.delete(request.path.parent, request.path.stem)
+            return Outcome(request, source_id, Status.FAILED, removal.explained, fresh=False, refused=True)
+        if task.fetched:
+            self.fetched[request.uri] = task.fetched
+        also = (Address(task.asked, source_id),) if task.asked else ()
+        mine = (address, *also)
         if source_id in self.done:  # the same bytes as another file of this run
             result = self.done[source_id]
-            others = tuple(a for a in result.addresses if a.uri != address.uri)
-            result = replace(result, source=_labelled(result.source, request), addresses=(*others, address))
+            result = replace(result, source=_labelled(result.source, request), addresses=_with(result.addresses, mine))
             return self._commit(Job(request, result.source, result, address), result, fresh=False)
         known = None
         source = Source(source_id, request.uri)
@@ -303,11 +299,12 @@ class _Run:
             except PdidError as unread:
                 return Outcome(request, source_id, Status.FAILED, f"what is known of it can't be read: {unread}")
         if known:
-            others = tuple(a for a in known.addresses if a.uri != address.uri)
-            known = replace(known, addresses=(*others, address))
+            known = replace(known, addresses=_with(known.addresses, mine))
             source = known.source
+        if task.fetched:
+            source = described(source, task.fetched.fetch)
         source = replace(_labelled(source, request), sha256=sha256)
-        job = Job(request, source, known, address)
+        job = Job(request, source, known, address, also)
         if error:
             return self._commit(job, job.failed(error))
         done = known is not None and known.source.status is Status.DONE
@@ -316,22 +313,39 @@ class _Run:
         return job
 
     def _commit(self, job: Job, result: SourceResult, fresh: bool = True) -> Outcome:
-        """Write a source's result, then delete the clips it no longer names."""
+        """Write a source's result, then delete the clips it no longer names, and its download unless that is kept."""
         source_id, outcome = result.source.source_id, None
         self.watch(job.request, "commit", 0.0)
+        fetched = self.fetched.pop(job.request.uri, None)
+        if fetched:
+            result = replace(result, fetch=stored_fetch(fetched, result.source))
         try:
             with open_catalog(self.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
                 catalog.write_source(result)
+                if fetched and result.source.status is Status.DONE:
+                    write_transcripts(catalog, unsaid(catalog, transcripts_of(fetched, result.source)))
         except (PdidError, OSError) as error:
             why = f"its result can't be stored: {error}"
             outcome = Outcome(job.request, source_id, Status.FAILED, why)
         else:
             self.done[source_id] = result
+            if job.request.address and job.request.path.name:
+                self._put_away(job.request, result.source.status)
         stored = result if outcome is None else job.known
         named = {segment.path for segment in stored.segments if segment.kept} if stored else set()
         with suppress(OSError):  # else the next run deletes them
-            _sweep(self.corpus, source_id, named, self.plan.settings.previews)
+            sweep(self.corpus, source_id, named, self.plan.settings.previews)
         return outcome or self._outcome(job.request, result.source, result, fresh)
+
+    def _put_away(self, request: SourceRequest, status: Status) -> None:
+        """Keep a download whose source is committed, or delete it."""
+        folder, key = request.path.parent, request.path.stem
+        shelf.clear(folder, key)
+        if self.web.keep_media == "always" or (self.web.keep_media == "failed" and status is Status.FAILED):
+            return
+        with open_catalog(self.corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
+            forget_media(catalog, request.uri)
+        shelf.delete(folder, key)
 
     def _outcome(self, request: SourceRequest, source: Source, result: SourceResult | None, fresh: bool) -> Outcome:
         kept = [s for s in result.segments if s.kept] if result else []
@@ -347,6 +361,12 @@ class _Run:
         )
 
 
+def _with(addresses: Sequence[Address], new: Sequence[Address]) -> tuple[Address, ...]:
+    """Addresses and new ones, which take the place of old ones of the same name."""
+    uris = {address.uri for address in new}
+    return (*(address for address in addresses if address.uri not in uris), *new)
+
+
 def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
     """A file's address, its SHA-256, and why it can't be read (then the id comes from the address)."""
     try:
@@ -357,7 +377,7 @@ def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Address(request.uri, sha256[:16], status.st_size, status.st_mtime_ns), sha256, None
     except OSError as error:
-        source_id = hashlib.sha256(request.uri.encode()).hexdigest()[:16]
+        source_id = id_of_address(request.uri)
         reason = {
             "FileNotFoundError": "there is no such file",
             "PermissionError": "the file can't be read: permission denied",

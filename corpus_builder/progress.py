@@ -33,7 +33,7 @@ class Display:
 
     def __init__(self, requests: Sequence[SourceRequest]) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.total = len(requests)
+        self.total = len(requests)  # grows as playlists are looked at
         self.start = time.monotonic()
         self.audio_s, self.done = 0.0, 0
         self.bar = Progress(
@@ -47,7 +47,7 @@ class Display:
             disable=not sys.stderr.isatty(),
         )
         # weighed by size: the only thing known of a file before it is decoded
-        self.weight = {r.uri: _size(r) for r in requests}
+        self.weight = {r.uri: _size(r) for r in requests if r.address is None}
         self.task: TaskID = self.bar.add_task("0 h", total=sum(self.weight.values()), now="")
         self.passed = 0.0  # weight of the sources that are done
 
@@ -61,17 +61,27 @@ class Display:
         self.bar.stop()
 
     def watch(self, request: SourceRequest, stage: str, share: float) -> None:
-        """A source is in a stage, `share` of it done."""
+        """A source is in a stage, `share` of it done. Downloads go on beside the work, and move no bar."""
+        now = f"{stage} {share:.0%}  {request.name!r:.40}"
+        if stage in ("look", "fetch"):
+            self.bar.update(self.task, now=now)
+            return
         begin, end = PART.get(stage, (0.0, 0.0))
-        within = (begin + share * (end - begin)) * self.weight[request.uri]
-        self.bar.update(
-            self.task, completed=self.passed + within, now=f"{stage} {share:.0%}  {request.path.name!r:.40}"
-        )
+        within = (begin + share * (end - begin)) * self._weight(request)
+        self.bar.update(self.task, completed=self.passed + within, now=now)
+
+    def _weight(self, request: SourceRequest) -> int:
+        """A source's share of the work; what a web address leads to is known only once it is there."""
+        if request.uri not in self.weight:
+            self.weight[request.uri] = _size(request)
+            self.bar.update(self.task, total=sum(self.weight.values()))
+        return self.weight[request.uri]
 
     def finished(self, outcome: Outcome) -> None:
         """A source's outcome is committed."""
         self.done += 1
-        self.passed += self.weight[outcome.request.uri]
+        self.passed += self._weight(outcome.request)
+        self.total = max(self.total, self.done)
         self.bar.update(self.task, completed=self.passed)
         if not outcome.fresh:
             return
@@ -79,7 +89,7 @@ class Display:
         rate = self.audio_s / 3600 / max(1e-9, time.monotonic() - self.start)
         self.bar.update(self.task, description=f"{self.audio_s / 3600:.2f} h, {rate:.4f} audio-hours/s")
         if outcome.status is Status.DONE:
-            name = repr(outcome.request.path.name)
+            name = repr(outcome.request.name)
             self.console.print(
                 f"[{self.done}/{self.total}] {name}: {outcome.source_s:.0f} s in, "
                 f"{outcome.kept_s:.0f} s kept in {outcome.clips} clips",

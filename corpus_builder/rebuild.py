@@ -17,13 +17,15 @@ import numpy as np
 from catalog.annotations import links, write_labels, write_link_rules, write_links, write_transcripts
 from catalog.errors import PdidError, UsageError
 from catalog.exports import restore_split
-from catalog.records import RATE, Address, Mark, SourceResult, Span, Status
+from catalog.records import RATE, Address, Mark, Removal, SourceResult, Span, Status
+from catalog.removals import Tombstones, remove_sources, tombstoned
 from catalog.store import Catalog, open_catalog
 from corpus_builder.audio import Decoder, MediaError, Track, write_clip
 from corpus_builder.config import Settings
 from corpus_builder.export.job import sha256_of
 from corpus_builder.export.release import TAXONOMY, Release, ReleasedSegment, ReleasedSource
-from corpus_builder.ingest import CLIPS, corpus_lock
+from corpus_builder.clip_files import CLIPS
+from corpus_builder.ingest import corpus_lock
 from corpus_builder.previews import write_preview
 from corpus_builder.sources import address_of
 from corpus_builder.workers import SCRATCH
@@ -55,7 +57,8 @@ def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tel
 
     Media is looked for under `media`: by its name, then by SHA-256 among files of its size. Exactly the
     listed clips are cut, with the recorded gain; what was separated needs Demucs' weights. Labels, texts, links
-    and splits come last. Recordings done in an earlier run are passed over. Raises UsageError if `corpus` holds
+    and splits come last. Recordings done in an earlier run are passed over, and those that were taken down in this
+    corpus are refused. Raises UsageError if `corpus` holds
     recordings that the release does not name, PdidError if it can't be written.
     """
     settings = Settings.model_validate(release.about.settings)
@@ -66,7 +69,7 @@ def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tel
         shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
         with open_catalog(corpus, write=True) as catalog:
             strangers = {s.source_id for s in catalog.sources()} - {row.source.source_id for row in release.sources}
-            kept = catalog.clip_paths()
+            kept, tombstones = catalog.clip_paths(), tombstoned(catalog)
         if strangers:
             raise UsageError(
                 f"{str(corpus)!r} holds {len(strangers)} recordings that the release does not name: "
@@ -76,6 +79,10 @@ def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tel
         shelf, cutter = _Shelf(media), _Cutter(release, settings, corpus, tell)
         try:
             for row in release.sources:
+                removal = _removal(row, tombstones)
+                if removal:
+                    yield _refuse(row, removal, pieces[row.source.source_id], corpus)
+                    continue
                 yield _source(row, pieces[row.source.source_id], kept, shelf, cutter)
         finally:
             shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
@@ -133,6 +140,21 @@ class _Shelf:
         except OSError:
             return False
         return self.sums[path] == row.source.sha256
+
+
+def _removal(row: ReleasedSource, tombstones: Tombstones) -> Removal | None:
+    """The takedown of a released recording, by its bytes or an address."""
+    found = (tombstones.of(uri=place.address) for place in row.places)
+    return tombstones.of(sha256=row.source.sha256) or next(filter(None, found), None)
+
+
+def _refuse(row: ReleasedSource, removal: Removal, pieces: Sequence[ReleasedSegment], corpus: Path) -> Rebuilt:
+    """A recording that was taken down stays out; the release's splits are stale for its clips."""
+    ids = {piece.segment.segment_id: removal.source_id for piece in pieces}
+    with open_catalog(corpus, write=True) as catalog:
+        remove_sources(catalog, [removal.source_id], removal.reason, removal.removed_at, ids)
+    missing = [(piece.segment.segment_id, removal.explained) for piece in pieces if piece.segment.kept]
+    return Rebuilt(row.source.source_id, row.source.uri, None, missing=missing)
 
 
 def _source(

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from catalog.errors import UsageError
+from corpus_builder.acquire.addresses import check_address, is_address, without_credentials
 from corpus_builder.taxonomy import Taxonomy, edit_distance
 
 MEDIA = frozenset(
@@ -25,7 +26,6 @@ MEDIA = frozenset(
 """Names that end so are media when a folder is walked; a file that is named itself may end as it likes."""
 
 CATALOG = "catalog.duckdb"
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DIGITS = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
 _LABELS = ("accent", "speaker", "language", "licence", "title", "channel", "uploaded_at")
 _SPELLINGS = {"license": "licence"}
@@ -33,10 +33,10 @@ _SPELLINGS = {"license": "licence"}
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """One file to ingest and what is said of it; None where nothing is said."""
+    """One file or web address to ingest and what is said of it; None where nothing is said."""
 
     uri: str  # absolute; what the catalog stores as its address
-    path: Path
+    path: Path  # of the file; empty for what is not downloaded yet
     accent: str | None = None
     speaker: str | None = None
     language: str | None = None
@@ -46,6 +46,12 @@ class SourceRequest:
     uploaded_at: datetime | None = None  # UTC
     extra: dict[str, str] = field(default_factory=dict)  # further columns of the sources file, as they are
     accent_raw: str | None = field(default=None, compare=False)  # the accent's label as it was written
+    address: str | None = field(default=None, compare=False, repr=False)  # on the web, with its password if it has one
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages: a file's name, else the address."""
+        return self.uri if self.address else self.path.name
 
 
 def find_sources(
@@ -54,17 +60,18 @@ def find_sources(
     """The requests that SOURCE arguments and a sources file make, each file once, in the order given.
 
     `accent` is the label of all that have none of their own; what the sources file says of a file that
-    is also an argument holds. Raises UsageError for nothing to ingest, an argument that does not exist, an
-    address, a folder without media, a misspelt accent, or a fault in the sources file, with its line.
+    is also an argument holds. Raises UsageError for nothing to ingest, an argument that does not exist, an address
+    that is not on the web, a folder without media, a misspelt accent, or a fault in the sources file, with its line.
     """
     name = taxonomy.canonical(accent) if accent is not None else None
     if not arguments and sources_file is None:
-        raise UsageError("there is nothing to ingest: name media files or folders, or a list of them with --sources")
+        raise UsageError(
+            "there is nothing to ingest: name media files, folders or web addresses, or a list of them with --sources"
+        )
     requests: dict[str, SourceRequest] = {}
     for argument in arguments:
-        for path in _expand(argument, Path(), must_exist=True):
-            request = SourceRequest(address_of(path), path, accent=name, accent_raw=accent)
-            requests[request.uri] = request
+        for request in _expand(argument, Path(), must_exist=True):
+            requests[request.uri] = replace(request, accent=name, accent_raw=accent)
     if sources_file is not None:
         for request in read_sources_file(sources_file, taxonomy):
             requests[request.uri] = request if request.accent else replace(request, accent=name, accent_raw=accent)
@@ -87,11 +94,11 @@ def read_sources_file(path: Path, taxonomy: Taxonomy) -> list[SourceRequest]:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         for media in found:
-            request = replace(labels, uri=address_of(media), path=media)
+            request = replace(labels, uri=media.uri, path=media.path, address=media.address)
             first_line, first = seen.setdefault(request.uri, (line, request))
             if first != request:
                 raise UsageError(
-                    f"{where}: {media} stands in line {first_line} already, with other labels: leave one of them"
+                    f"{where}: {media.name} stands in line {first_line} already, with other labels: leave one of them"
                 )
     if not seen:
         raise UsageError(f"{path} names no source: write one per line under the header")
@@ -111,12 +118,17 @@ def address_of(path: Path) -> str:
     return absolute
 
 
-def _expand(source: str, base: Path, *, must_exist: bool) -> Iterator[Path]:
-    """The media files that a source means: itself, or all in a folder and the folders in it."""
-    if _ADDRESS.match(source):
-        raise UsageError(
-            f"{source!r} is an address, and this version of pdid reads files only: download it and name the file"
-        )
+def _expand(source: str, base: Path, *, must_exist: bool) -> Iterator[SourceRequest]:
+    """What a source means: a web address, or itself as a media file, or all in a folder and the folders in it."""
+    if is_address(source):
+        check_address(source)
+        yield SourceRequest(without_credentials(source), Path(), address=source)
+        return
+    for path in _files(source, base, must_exist=must_exist):
+        yield SourceRequest(address_of(path), path)
+
+
+def _files(source: str, base: Path, *, must_exist: bool) -> Iterator[Path]:
     if "\0" in source:
         raise UsageError(f"{source!r} can't be the name of a file")
     path = base / source

@@ -34,6 +34,7 @@ class Job:
     source: Source
     known: SourceResult | None  # what the catalog has of it
     address: Address
+    also: tuple[Address, ...] = ()  # other addresses it was asked by
 
     def failed(self, error: str) -> SourceResult:
         """A result that says why there is none."""
@@ -41,7 +42,7 @@ class Job:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        return self.known.addresses if self.known else (self.address,)
+        return self.known.addresses if self.known else (self.address, *self.also)
 
 
 def work(job: Job, corpus: Path, models: Models, tell: Callable[[str, float], None]) -> SourceResult:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from catalog.records import RATE, Address, Mark, Reject, Segment, Source, SourceResult, SpeakerVoice, Stage, Status
+from catalog.records import (
+    RATE,
+    Address,
+    Fetch,
+    Mark,
+    Reject,
+    Segment,
+    Source,
+    SourceResult,
+    SpeakerVoice,
+    Stage,
+    Status,
+)
 
 SOURCE_ID = "0123456789abcdef"
 WHEN = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
@@ -78,4 +90,38 @@ def full_result() -> SourceResult:
             rejected(0),
             kept(1, separated=True, dnsmos_ovrl=3.0, dnsmos_ovrl_mix=2.5),
         ),
+    )
+
+
+def make_fetch(source_id: str = SOURCE_ID, **changes: object) -> Fetch:
+    fetch = Fetch(
+        uri=f"https://tube.example/watch?v={source_id}",
+        source_id=source_id,
+        site="tube",
+        site_id=source_id[:4],
+        asked="https://tube.example/playlist?list=1",
+        title="گفت‌وگو، بخش ۱",
+        channel="radio",
+        channel_id="UC1",
+        uploaded_at=WHEN - timedelta(days=1),
+        licence="Creative Commons Attribution",
+        announced_s=600.0,
+        lost_s=0.0,
+        sha256=source_id + "0" * 48,
+        size_bytes=1000,
+        media=f"media/{source_id}.m4a",
+        recorded_s=None,
+        tool="yt-dlp 2026.10.26",
+        fetched_at=WHEN,
+        raw={"id": source_id[:4], "tags": ["الف", "b"], "formats": [{"abr": 128.5, "url": None}]},
+    )
+    return replace(fetch, **changes)  # type: ignore[arg-type]
+
+
+def fetched_result(*segments: Segment, source: Source | None = None, fetch: Fetch | None = None) -> SourceResult:
+    """As `make_result`, of a recording from the web."""
+    source = source or make_source()
+    fetch = fetch or make_fetch(source.source_id)
+    return SourceResult(
+        replace(source, uri=fetch.uri), (Address(fetch.uri, source.source_id, 1000, 5),), segments=segments, fetch=fetch
     )

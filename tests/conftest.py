@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import pytest
 from catalog.records import RATE
 from corpus_builder.audio import Decoder, Samples, write_clip
 from tests.media import EMBEDDED, Pdid, make_pdid, start_pdid
+from tests.web_server import WebServer, make_site
 
 MakeWav = Callable[..., Path]
 
@@ -106,6 +107,20 @@ def two_speakers(make_wav: MakeWav, test_data: Path) -> Path:
             by_speaker.setdefault(file.name.split("_")[0], []).append(f"vctk/{file.name}")
     first, second = sorted(clips for clips in by_speaker.values() if len(clips) >= 5)[:2]
     return make_wav("two.wav", *(name for pair in zip(first[:3], second[:3], strict=True) for name in pair))
+
+
+@pytest.fixture(scope="session")
+def site(make_wav: MakeWav, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with twelve seconds of a reader in the shapes that sites serve: see `make_site`. Never change it."""
+    wav = make_wav("site.wav", "librispeech/1688-142285-0000.flac", seconds=12)
+    return make_site(tmp_path_factory.mktemp("site"), wav)
+
+
+@pytest.fixture
+def web(site: Path) -> Iterator[WebServer]:
+    """A server of `site`, on this machine."""
+    with WebServer(site) as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from catalog import connection
 from catalog.connection import Migration, load_migrations
 from catalog.errors import PdidError, UsageError
+from catalog.removals import remove_sources
 from catalog.store import open_catalog
-from tests.catalog_rows import SOURCE_ID, full_result, kept, make_result
+from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_fetch, make_result
 
 # Versions
 
@@ -88,6 +90,51 @@ def test_a_catalog_of_version_1_keeps_what_it_says(tmp_path: Path) -> None:
         labels = catalog.query("SELECT source_id, scope, raw, accent, origin, created_at::VARCHAR FROM labels").rows
         assert list(labels) == [(SOURCE_ID, "source", "Yazdi", "Yazdi", "source metadata", "2026-01-31 12:30:00")]
     assert (tmp_path / "catalog.duckdb.v1.bak").exists()
+
+
+def test_a_catalog_of_version_2_keeps_what_it_says(tmp_path: Path) -> None:
+    """Recordings of before have no site; splits are not stale; and both change when there is something to say."""
+    with connection.connect(tmp_path, write=True, migrations=load_migrations()[:2]) as opened:
+        opened.execute(
+            f"""
+            INSERT INTO base.source
+                (source_id, uri, sha256, accent, n_samples, sample_rate, lost_packets, status, extra)
+                VALUES ('{SOURCE_ID}', '/a.wav', '{SOURCE_ID + "0" * 48}', 'Yazdi', 160000, 44100, 0, 'done', MAP {{}});
+            INSERT INTO base.address VALUES ('/a.wav', '{SOURCE_ID}', 1000, 5);
+            INSERT INTO base.segment
+                (segment_id, source_id, speaker_id, start_sample, end_sample, kept, path, separated)
+                VALUES ('s1', '{SOURCE_ID}', '{SOURCE_ID}-S1', 0, 64000, true, 'clips/s1.wav', false);
+            INSERT INTO base.split VALUES ('split-1', 1, 0, '{{}}', TIMESTAMP '2026-01-31 12:40:00');
+            INSERT INTO base.split_member VALUES ('split-1', 's1', 'train');
+            """
+        )
+    with open_catalog(tmp_path, write=True) as catalog:
+        source = catalog.query("SELECT uri, accent, duration_s, site, fetched_at, lost_s, length_differs FROM sources")
+        assert list(source.rows) == [("/a.wav", "Yazdi", 10.0, None, None, None, None)]
+        assert list(catalog.query("SELECT segment_id, split, stale FROM splits").rows) == [("s1", "train", False)]
+        result = catalog.result(SOURCE_ID)
+        assert result
+        assert result.fetch is None
+        catalog.write_source(replace(result, fetch=make_fetch()))
+        assert list(catalog.query("SELECT site, length_differs FROM sources").rows) == [("tube", True)]
+        remove_sources(catalog, [SOURCE_ID], "asked for", WHEN)
+        assert list(catalog.query("SELECT segment_id, stale FROM splits").rows) == [("s1", True)]
+    assert (tmp_path / "catalog.duckdb.v2.bak").exists()
+
+
+def test_copies_of_older_catalogs_that_hold_a_recording_are_found(tmp_path: Path) -> None:
+    with connection.connect(tmp_path, write=True, migrations=load_migrations()[:1]) as opened:
+        opened.execute(
+            "INSERT INTO base.source (source_id, uri, lost_packets, status, extra)"
+            f" VALUES ('{SOURCE_ID}', '/a.wav', 0, 'pending', MAP {{}})"
+        )
+    with open_catalog(tmp_path) as catalog:
+        assert [source.source_id for source in catalog.sources()] == [SOURCE_ID]
+    old = tmp_path / "catalog.duckdb.v1.bak"
+    assert connection.backups_with(tmp_path, [SOURCE_ID]) == [old]
+    assert connection.backups_with(tmp_path, ["f" * 16]) == []
+    old.write_bytes(b"no catalog")
+    assert connection.backups_with(tmp_path, ["f" * 16]) == [old]
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:

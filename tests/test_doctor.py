@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
     assert by_name["Resemblyzer"]["state"] == "ok"
     assert by_name["decoder"]["found"].startswith("ffmpeg ")
     assert by_name["catalog"]["state"] == "note"
-    assert {"Python", "ffmpeg", "free space", "GPU", "JavaScript", "diarization", "htdemucs"} <= set(by_name)
+    assert {"Python", "ffmpeg", "free space", "GPU", "downloader", "JavaScript", "diarization", "htdemucs"} <= set(
+        by_name
+    )
     assert all(check["mend"] for check in checks if check["state"] == "missing")
 
 
@@ -84,6 +87,60 @@ def test_a_file_that_is_no_catalog(tmp_path: Path) -> None:
     check = doctor.catalog_version(tmp_path)
     assert check.state == "missing"
     assert "catalog.duckdb" in check.found
+
+
+def test_the_downloaders_age() -> None:
+    made = date(*map(int, version("yt-dlp").split(".")[:3]))
+    fresh = doctor.downloader(made + timedelta(days=90))
+    assert (fresh.state, fresh.mend) == ("ok", None)
+    assert fresh.found == f"yt-dlp {version('yt-dlp')}, 90 days old"
+    old = doctor.downloader(made + timedelta(days=91))
+    assert (old.state, old.mend) == ("note", "pip install -U yt-dlp yt-dlp-ejs")
+
+
+def _program(folder: Path, name: str, says: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "state", "found"),
+    [
+        ("deno", "deno 2.5.1 (stable, release, x86_64)", "ok", "deno 2.5.1 ("),
+        ("node", "v22.1.0", "ok", "node 22.1.0 ("),
+        ("node", "v18.20.4", "note", "too old for yt-dlp: node 18.20.4; only YouTube"),
+        ("bun", "1.2.11", "ok", "bun 1.2.11 ("),
+        ("qjs", "QuickJS version 2024-01-13", "ok", "quickjs 2024-01-13 ("),
+    ],
+)
+def test_a_javascript_runtime_that_yt_dlp_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str, state: str, found: str
+) -> None:
+    _program(tmp_path / "bin", name, says)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path / "scripts"))  # where `pip install deno` puts it
+    check = doctor.javascript()
+    assert check.state == state
+    assert check.found.startswith(found)
+    if state == "ok":
+        assert check.found.endswith(f"({tmp_path / 'bin' / name})")
+
+
+def test_the_deno_of_the_wheel_is_found_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path / "scripts", "deno", "deno 2.5.1 (stable)")
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path / "scripts"))
+    assert doctor.javascript().found == f"deno 2.5.1 ({tmp_path / 'scripts' / 'deno'})"
+
+
+def test_no_javascript_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    check = doctor.javascript()
+    assert check.state == "note"
+    assert check.found == "none found; only YouTube addresses need one"
+    assert "pip install deno" in str(check.mend)
 
 
 def test_a_token_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from catalog.named import named_queries
 from catalog.records import (
     RATE,
     Address,
+    Fetch,
     Reject,
+    Removal,
     Segment,
     Source,
     SourceResult,
@@ -294,7 +296,7 @@ def test_speakers_are_counted_across_sources(catalog: Catalog) -> None:
 
 PUBLIC = {
     "sources": "source_id, uri, title, accent, licence, channel, uploaded_at, duration_s, sample_rate, bandwidth_hz,"
-    " sha256, status, error",
+    " sha256, status, error, site, site_id, channel_id, fetched_at, announced_s, lost_s, length_differs, fetched_with",
     "segments": "segment_id, source_id, speaker_id, accent, start_s, end_s, duration_s, path, language, text,"
     " text_origin, kept, reject_reason, loudness_lufs, true_peak_dbtp, snr_db, dnsmos_ovrl, music_share, separated,"
     " split",
@@ -305,7 +307,10 @@ PUBLIC = {
     "duplicates": "segment_a, segment_b, overlap_s, score",
     "exports": "export_id, format, path, source_id, n_clips, settings, created_at",
     "stages": "source_id, stage, seconds, audio_seconds, config_hash, model, finished_at",
-    "splits": "split_name, segment_id, split",
+    "splits": "split_name, segment_id, split, stale",
+    "fetches": "uri, source_id, site, site_id, asked, title, channel, channel_id, uploaded_at, licence, announced_s,"
+    " lost_s, sha256, size_bytes, media, recorded_s, tool, fetched_at, raw",
+    "removals": "uri, source_id, sha256, site, site_id, reason, removed_at",
     "marks": "source_id, kind, start_s, end_s, label, score",
     "runs": "run_id, experiment_id, arm, seed, model, config, metrics",
     "predictions": "run_id, segment_id, reference, hypothesis, errors",
@@ -358,7 +363,14 @@ def test_an_interrupt_amid_a_transaction_undoes_it(catalog: Catalog, monkeypatch
 
 
 def test_records_and_tables_have_the_same_fields(catalog: Catalog) -> None:
-    tables = {Source: "source", Address: "address", Stage: "stage", SpeakerVoice: "voice"}
+    tables = {
+        Source: "source",
+        Address: "address",
+        Stage: "stage",
+        SpeakerVoice: "voice",
+        Fetch: "fetch",
+        Removal: "removal",
+    }
     kept_for_itself = {"accent_at"}  # when the accent was said: the catalog notes it
     for record, table in tables.items():
         fields = {field.name for field in dataclasses.fields(record)}

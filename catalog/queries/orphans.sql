@@ -25,4 +25,7 @@ HAVING source_id NOT IN (SELECT source_id FROM base.source)
 UNION ALL
 SELECT 'label_hold' AS row_of, source_id, count(*) AS n FROM base.label_hold GROUP BY ALL
 HAVING source_id NOT IN (SELECT source_id FROM base.source)
+UNION ALL
+SELECT 'fetch' AS row_of, source_id, count(*) AS n FROM base.fetch GROUP BY ALL
+HAVING source_id NOT IN (SELECT source_id FROM base.source)
 ORDER BY row_of, source_id

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalog.errors import PdidError, UsageError
 from catalog.records import Status
 from corpus_builder.commands.options import corpus_option, json_option
+from corpus_builder.commands.web_options import web_of, web_options
 from corpus_builder.config import Settings, load_settings
 from corpus_builder.plan import make_plan
 from corpus_builder.sources import find_sources
 from corpus_builder.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
-    from corpus_builder.ingest import Outcome, Task
+    from corpus_builder.ingest import Outcome
+    from corpus_builder.survey import Task
 
 EXAMPLES = """\b
 Examples:
@@ -26,6 +29,9 @@ Examples:
   pdid ingest ~/recordings --corpus tv --separate never
   pdid ingest --sources sources.csv --corpus tv
   pdid ingest --sources sources.csv --corpus tv --dry-run
+  pdid ingest https://www.aparat.com/v/uid --accent Gilaki
+  pdid ingest https://www.youtube.com/@channel --since 2026-01-01 --match لهجه --dry-run
+  pdid ingest https://example.org/live.m3u8 --record 60
 
 \b
 A sources file is CSV with a header; only `source` must be there:
@@ -62,11 +68,10 @@ A sources file is CSV with a header; only `source` must be there:
     show_default=True,
     help="Where the work is done: on this machine; ray, on many, is not in this version yet.",
 )
+@web_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
-@click.pass_context
 def ingest(
-    ctx: click.Context,
     source: tuple[str, ...],
     sources_file: Path | None,
     accent: str | None,
@@ -77,36 +82,41 @@ def ingest(
     executor: str,
     dry_run: bool,
     as_json: bool,
+    **of_the_web: Any,
 ) -> None:
     """Turn recordings into clips of one speaker each, and catalog rows.
 
-    SOURCE is a media file or a folder, which is searched for media. Files stay where they are. What has been done
-    before with the same settings is not done again; what failed is tried again.
+    SOURCE is a media file, a folder, which is searched for media, or a web address: a recording, a playlist, a
+    channel, a live stream. Files stay where they are; what is downloaded lies in media/ in the corpus folder. What has
+    been done before with the same settings is not done again; what failed is tried again.
     """
     from corpus_builder.ingest import ingest as run  # the catalog; too slow for --help
-    from corpus_builder.ingest import survey
     from corpus_builder.progress import Display
+    from corpus_builder.survey import survey
 
     if executor == "ray":
         raise UsageError("--executor ray is not in this version yet: use --jobs N to work on several sources at a time")
     settings = _with(load_settings(corpus), separate, diarizer)
     requests = find_sources(source, load_taxonomy(settings.taxonomy, corpus), sources_file=sources_file, accent=accent)
     plan = make_plan(settings, lambda line: click.echo(line, err=True))
+    web = web_of(settings.fetch, of_the_web)
     if dry_run:
-        _print_survey(survey(corpus, requests, plan), as_json)
+        from corpus_builder.acquire.listing import listed
+
+        _print_survey(listed(survey(corpus, requests, plan), corpus, plan, web.settings, web.choice), as_json)
         return
     outcomes: list[Outcome] = []
     with Display(requests) as display:
-        for outcome in run(requests, corpus, plan, jobs, display.watch):
+        for outcome in run(requests, corpus, plan, jobs, display.watch, web):
             outcomes.append(outcome)
             display.finished(outcome)
             if as_json:
                 click.echo(json.dumps(_as_json(outcome), ensure_ascii=False))
     if any(outcome.fresh for outcome in outcomes):
         _compare_sounds(corpus)
-    failed = [o for o in outcomes if o.status is Status.FAILED]
+    failed = [o for o in outcomes if o.status is Status.FAILED and not o.refused]
     _summarize(outcomes, failed, corpus)
-    ctx.exit(1 if failed else 0)
+    click.get_current_context().exit(1 if failed else 0)
 
 
 def _compare_sounds(corpus: Path) -> None:
@@ -129,25 +139,57 @@ def _with(settings: Settings, separate: str | None, diarizer: str | None) -> Set
     return Settings.model_validate(changes)
 
 
-def _print_survey(tasks: list[Task], as_json: bool) -> None:
-    from corpus_builder.ingest import Need
+def _print_survey(tasks: Iterable[Task], as_json: bool) -> None:
+    """A line for each source, as it is found, and the sum."""
+    from corpus_builder.survey import Need
 
+    counts: Counter[Need] = Counter()
+    failed, to_process, to_fetch_s, unknown = 0, 0, 0.0, 0
     for task in tasks:
+        entry, idle = task.entry, task.need in (Need.NOTHING, Need.REFUSED)
+        counts[task.need] += not task.error or idle
+        failed += bool(task.error) and not idle
         if as_json:
-            line = {
-                "source": task.request.uri,
-                "need": task.need,
-                "from_stage": task.from_stage,
-                "bytes": task.size_bytes,
-            }
-            click.echo(json.dumps(line, ensure_ascii=False))
+            click.echo(json.dumps(_survey_line(task), ensure_ascii=False))
+        elif task.error:
+            click.echo(f"{task.need if idle else 'can not be fetched'}: {printable(task.request.uri)}: {task.error}")
         elif task.need is not Need.NOTHING:
             redo = f", from {task.from_stage} on" if task.from_stage else ""
-            click.echo(f"{task.need}{redo}: {task.request.uri}")
-    counts = Counter(task.need for task in tasks)
-    total = sum(task.size_bytes for task in tasks if task.need is not Need.NOTHING)
-    parts = ", ".join(f"{n} {need}" for need, n in counts.items())
-    click.echo(f"would ingest {total / 1e9:.2f} GB ({parts}); nothing was done", err=True)
+            about = f"  {_minutes(entry.duration_s)}  {printable(entry.title or '')}" if entry else ""
+            click.echo(f"{task.need}{redo}: {printable(task.request.uri)}{about}")
+        if not idle and not task.error:
+            to_process += task.size_bytes
+            if entry and not task.size_bytes:
+                to_fetch_s += entry.duration_s or 0.0
+                unknown += entry.duration_s is None
+    parts = ", ".join(f"{n} {need}" for need, n in counts.items() if n)
+    web = f", and fetch {to_fetch_s / 3600:.1f} hours" if to_fetch_s or unknown else ""
+    web += f" and {unknown} of unknown length" if unknown else ""
+    bad = f"; {failed} can't be fetched" if failed else ""
+    click.echo(f"would ingest {to_process / 1e9:.2f} GB{web} ({parts}){bad}; nothing was done", err=True)
+
+
+def _minutes(seconds: float | None) -> str:
+    return "length unknown" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _survey_line(task: Task) -> dict[str, object]:
+    entry = task.entry
+    line: dict[str, object] = {
+        "source": task.request.uri,
+        "need": task.need,
+        "from_stage": task.from_stage,
+        "bytes": task.size_bytes,
+    }
+    if entry:
+        uploaded = entry.uploaded_at.isoformat() if entry.uploaded_at else None
+        line |= {
+            "title": entry.title,
+            "duration_s": entry.duration_s,
+            "channel": entry.channel,
+            "uploaded_at": uploaded,
+        }
+    return line | ({"error": task.error} if task.error else {})
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:
@@ -166,8 +208,11 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 def _summarize(outcomes: list[Outcome], failed: list[Outcome], corpus: Path) -> None:
     """Say what became of the run; every failure with its reason."""
     fresh = [o for o in outcomes if o.fresh and o.status is Status.DONE]
-    old = len(outcomes) - len(fresh) - len(failed)
+    refused = [o for o in outcomes if o.refused]
+    old = len(outcomes) - len(fresh) - len(failed) - len(refused)
     raw, kept = sum(o.source_s for o in fresh), sum(o.kept_s for o in fresh)
+    for outcome in refused:
+        click.echo(f"left out: {printable(outcome.request.uri)}: {outcome.error}", err=True)
     for outcome in failed:
         click.echo(f"failed: {printable(outcome.request.uri)}: {outcome.error}", err=True)
     if not fresh and not failed:

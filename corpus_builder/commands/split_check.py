@@ -13,6 +13,7 @@ import click
 from catalog.duplicates import clips_without_fingerprint, duplicates
 from catalog.errors import PdidError, UsageError
 from catalog.records import Duplicate
+from catalog.removals import removed_pieces
 from catalog.splits import show_split
 from catalog.store import Answer, Catalog, Clip, open_catalog
 from corpus_builder.commands.sql import write_table
@@ -34,11 +35,19 @@ def check_split(corpus: Path, taxonomy: Taxonomy, name: str | None, test_only: s
         findings = find_leaks(catalog, info.name, chosen)
         clips, pairs = catalog.clips(), duplicates(catalog)
         unheard = len(clips_without_fingerprint(catalog, METHOD))
+        taken = removed_pieces(catalog)
     kept = {clip.segment_id for clip in clips}
-    gone = sum(member.segment_id not in kept for member in members)
-    if gone == len(members):
+    down = sum(member.segment_id in taken for member in members)
+    gone = sum(member.segment_id not in kept for member in members) - down
+    if gone + down == len(members):
         raise PdidError(
-            f"none of the {gone} clips of split {info.name} is kept any more: make a new one with `pdid split`"
+            f"none of the {len(members)} clips of split {info.name} is kept any more: make a new one with `pdid split`"
+        )
+    if down:
+        click.echo(
+            f"note: split {info.name} is stale: {down} of its {len(members)} clips were taken down; make a new split, "
+            "and train anew what was trained on it",
+            err=True,
         )
     if gone:
         click.echo(
@@ -46,7 +55,7 @@ def check_split(corpus: Path, taxonomy: Taxonomy, name: str | None, test_only: s
             "make a new split",
             err=True,
         )
-    elif info.settings.get("catalog") not in (None, catalog_state(clips, pairs)):
+    if not (gone or down) and info.settings.get("catalog") not in (None, catalog_state(clips, pairs)):
         click.echo("note: clips, labels or speakers have changed since it was made; the check is of today's", err=True)
     if unheard:
         click.echo(f"note: {unheard} clips have no fingerprint, so that what sound they share is not known", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from catalog.removals import removals
 from catalog.store import Answer, Catalog, open_catalog
 from corpus_builder.commands.options import corpus_option, json_option
 from corpus_builder.commands.sql import write_table
@@ -71,8 +72,11 @@ def summarize(catalog: Catalog, taxonomy: Taxonomy) -> dict[str, Any]:
         " WHERE kept AND text_origin IS NOT NULL GROUP BY ALL ORDER BY hours DESC, origin",
     )
     splits = catalog.splits()
+    removed = {removal.source_id for removal in removals(catalog)}
+    stale = [row["split_name"] for row in _objects(catalog, "SELECT DISTINCT split_name FROM splits WHERE stale")]
     return {
         "sources": {name: by_status.get(name, 0) for name in ("done", "failed", "pending")},
+        "removed": len(removed),
         "hours_raw": sum(row["hours_raw"] for row in accents),
         "hours_kept": sum(row["hours_kept"] for row in accents),
         "hours_with_text": sum(row["hours"] for row in texts),
@@ -80,7 +84,7 @@ def summarize(catalog: Catalog, taxonomy: Taxonomy) -> dict[str, Any]:
         "texts": texts,
         "rejected": rejected,
         "failed": _objects(catalog, "SELECT uri, error FROM sources WHERE status = 'failed' ORDER BY uri"),
-        "split": {"name": splits[-1].name, "parts": split} if splits else None,
+        "split": {"name": splits[-1].name, "stale": splits[-1].name in stale, "parts": split} if splits else None,
         "unknown_accents": sorted(
             row["accent"] for row in accents if row["accent"] and not taxonomy.known(row["accent"])
         ),
@@ -95,6 +99,8 @@ def _objects(catalog: Catalog, sql: str) -> list[dict[str, Any]]:
 def _print(corpus: Path, found: dict[str, Any]) -> None:
     counts = found["sources"]
     click.echo(f"{corpus}: {counts['done']} sources done, {counts['failed']} failed, {counts['pending']} pending")
+    if found["removed"]:
+        click.echo(f"{found['removed']} recordings were taken down and stay out: pdid sql @removals")
     click.echo(
         f"{found['hours_raw']:.2f} hours of recordings, {found['hours_kept']:.2f} hours kept, "
         f"{found['hours_with_text']:.2f} of them with text"
@@ -103,7 +109,8 @@ def _print(corpus: Path, found: dict[str, Any]) -> None:
     _table("Texts", found["texts"])
     _table("Rejected", found["rejected"])
     if found["split"]:
-        _table(f"Newest split: {found['split']['name']}", found["split"]["parts"])
+        stale = ", stale: clips of it were taken down" if found["split"]["stale"] else ""
+        _table(f"Newest split: {found['split']['name']}{stale}", found["split"]["parts"])
     _table("Failed (the next `pdid ingest` tries them again)", found["failed"][:SHOWN])
     if len(found["failed"]) > SHOWN:
         click.echo(f"and {len(found['failed']) - SHOWN} more: pdid sql @failed_sources")

@@ -1,0 +1,20 @@
+"""Which recording of which site an address means, from the address alone."""
+
+from __future__ import annotations
+
+
+def site_of(address: str) -> tuple[str, str] | None:
+    """The site (yt-dlp's extractor key in lower case) and its id of the recording; None where the address doesn't say.
+
+    Asks nobody. Addresses of no known site have none.
+    """
+    from yt_dlp import YoutubeDL
+    from yt_dlp.extractor import gen_extractor_classes
+
+    with YoutubeDL({"quiet": True, "no_warnings": True}):  # loads the plugins
+        for extractor in gen_extractor_classes():
+            if extractor.suitable(address):
+                site = str(extractor.ie_key()).lower()
+                site_id = extractor.get_temp_id(address) if site != "generic" else None
+                return (site, str(site_id)) if site_id else None
+    return None
