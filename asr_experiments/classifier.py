@@ -236,7 +236,10 @@ def train_classifier(
                 f1 = score([number[labels[i]] for i in dev], predict(made, mels, dev).argmax(1), len(accents)).macro_f1
                 if f1 > best:
                     best, kept = f1, {name: value.clone() for name, value in net.state_dict().items()}
+                if best == 1.0:
+                    break  # no later epoch could take its place
             progress((epoch + 1) / settings.epochs)
+        progress(1.0)
         if dev:
             net.load_state_dict(kept)
     net.eval()

@@ -102,13 +102,45 @@ def backups_with(corpus: Path, source_ids: Sequence[str]) -> list[Path]:
     return found
 
 
+def rewrite(corpus: Path, wait_s: float = WAIT_S) -> None:
+    """Write the catalog's file anew: what was deleted from it stands in the old one until it is written over.
+
+    Beside it first, then renamed. Raises PdidError as `connect` does, or where the disk is full; the catalog is as it
+    was then.
+    """
+    path = corpus / CATALOG_NAME
+    beside = path.with_name(f"{path.name}.new")
+    connection = _open(path, True, time.monotonic() + wait_s)
+    try:
+        for leftover in (beside, beside.with_name(f"{beside.name}.wal")):
+            leftover.unlink(missing_ok=True)
+        connection.execute("CHECKPOINT")  # so that closing it, after another has its name, writes nothing
+        connection.execute("ATTACH ? AS fresh", [str(beside)])
+        connection.execute("COPY FROM DATABASE catalog TO fresh")
+        connection.execute("DETACH fresh")
+        os.replace(beside, path)
+        time.sleep(0.2)  # whoever has opened the old one by now finds it locked, and tries again with the new one
+    except (duckdb.Error, OSError) as error:
+        why = first_line(error) if isinstance(error, duckdb.Error) else error.strerror
+        raise PdidError(f"the catalog {path} can't be written anew: {why}") from None
+    finally:
+        connection.close()
+
+
 def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection:
     """Connect, trying again until the deadline while another process holds the file."""
     config: dict[str, str | bool | int | float | list[str]] = {**(OFFLINE if write else LOCKED_DOWN)}
     while True:
+        before = _identity(path)
         try:
-            return duckdb.connect(str(path), read_only=not write, config=config)
+            connection = duckdb.connect(str(path), read_only=not write, config=config)
+            if before in (None, _identity(path)):
+                return connection
+            connection.close()  # it was written anew between opening and locking: this is the old one
+            continue
         except duckdb.Error as error:
+            if before not in (None, _identity(path)):
+                continue
             said = str(error)
             # the second is the same file held by another connection of this very process
             if "Could not set lock" not in said and "different configuration" not in said:
@@ -118,6 +150,15 @@ def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection
             holder = f"process {pid[1]}" if pid else "another process"
             raise PdidError(f"the catalog {path} is in use by {holder}: try again when that has ended, or stop it")
         time.sleep(0.05)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now, and since when it is as it is (numbers are used again); None where none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def _create(path: Path, steps: Sequence[Migration], deadline: float) -> None:

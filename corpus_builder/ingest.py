@@ -29,8 +29,9 @@ from catalog.speakers import links_are_due
 from catalog.store import Catalog, open_catalog
 from catalog.texts import unsaid
 from corpus_builder.acquire import shelf
+from corpus_builder.acquire.addresses import key_of
 from corpus_builder.acquire.arrivals import Arrivals
-from corpus_builder.acquire.origin import described, failed_fetch, id_of_address, stored_fetch, transcripts_of
+from corpus_builder.acquire.origin import described, failed_fetch, stored_fetch, transcripts_of
 from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchSettings
 from corpus_builder.clip_files import CLIPS, MEDIA, sweep, tidy
 from corpus_builder.plan import Plan
@@ -264,7 +265,7 @@ class _Run:
         if known and known.status is Status.DONE:
             why = f"its download was not kept, and can't be fetched again: {error}"
             return Outcome(request, known.source_id, Status.FAILED, why)
-        source = _labelled(Source(id_of_address(request.uri), request.uri), request)
+        source = _labelled(Source(key_of(request.uri), request.uri), request)
         also = (Address(task.asked, source.source_id),) if task.asked else ()
         job = Job(request, source, None, Address(request.uri, source.source_id), also)
         result = job.failed(error)
@@ -377,7 +378,7 @@ def _identify(request: SourceRequest) -> tuple[Address, str | None, str | None]:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Address(request.uri, sha256[:16], status.st_size, status.st_mtime_ns), sha256, None
     except OSError as error:
-        source_id = id_of_address(request.uri)
+        source_id = key_of(request.uri)
         reason = {
             "FileNotFoundError": "there is no such file",
             "PermissionError": "the file can't be read: permission denied",

@@ -21,10 +21,10 @@ from catalog.records import RATE, Address, Mark, Removal, SourceResult, Span, St
 from catalog.removals import Tombstones, remove_sources, tombstoned
 from catalog.store import Catalog, open_catalog
 from corpus_builder.audio import Decoder, MediaError, Track, write_clip
+from corpus_builder.clip_files import CLIPS
 from corpus_builder.config import Settings
 from corpus_builder.export.job import sha256_of
 from corpus_builder.export.release import TAXONOMY, Release, ReleasedSegment, ReleasedSource
-from corpus_builder.clip_files import CLIPS
 from corpus_builder.ingest import corpus_lock
 from corpus_builder.previews import write_preview
 from corpus_builder.sources import address_of

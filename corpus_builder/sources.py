@@ -129,6 +129,7 @@ def _expand(source: str, base: Path, *, must_exist: bool) -> Iterator[SourceRequ
 
 
 def _files(source: str, base: Path, *, must_exist: bool) -> Iterator[Path]:
+    """The media files that a name means."""
     if "\0" in source:
         raise UsageError(f"{source!r} can't be the name of a file")
     path = base / source

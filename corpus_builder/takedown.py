@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from catalog.connection import backups_with
+from catalog.connection import backups_with, rewrite
 from catalog.errors import PdidError, UsageError
 from catalog.fetches import fetches
 from catalog.records import Removal
@@ -26,7 +26,7 @@ from catalog.removals import NAMELESS, Removed, refuse, remove_sources, tombston
 from catalog.store import Catalog, open_catalog
 from corpus_builder.acquire.addresses import check_address, is_address, without_credentials
 from corpus_builder.clip_files import CLIPS, MEDIA
-from corpus_builder.ingest import corpus_lock
+from corpus_builder.ingest import COMMIT_WAIT_S, corpus_lock
 from corpus_builder.sources import address_of
 from corpus_builder.workers import SCRATCH
 
@@ -91,6 +91,8 @@ def take_down(corpus: Path, asked: Sequence[str], reason: str, now: datetime, dr
                 _delete(path)
             for path, text in lists.items():
                 _write(path, text)
+            if ids:
+                rewrite(corpus, COMMIT_WAIT_S)
     left = sorted(uri for uri in uris if "://" not in uri and os.path.isfile(uri) and Path(uri) not in files)
     return Takedown(targets, gone, tuple(files), tuple(experiments), tuple(left))
 
@@ -108,7 +110,7 @@ class _Finder:
         self.removed = {removal.source_id: removal for removal in self.tombstones.by_uri.values()}
 
     def find_all(self, asked: Sequence[str]) -> tuple[Target, ...]:
-        found = {}
+        found: dict[str, Target] = {}
         for text in asked:
             target = self.find(text)
             found.setdefault(target.source_id, target)

@@ -17,7 +17,7 @@ from catalog.connection import Migration, load_migrations
 from catalog.errors import PdidError, UsageError
 from catalog.removals import remove_sources
 from catalog.store import open_catalog
-from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_fetch, make_result
+from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_fetch, make_result, make_source
 
 # Versions
 
@@ -139,6 +139,77 @@ def test_copies_of_older_catalogs_that_hold_a_recording_are_found(tmp_path: Path
 
 def test_migrations_are_numbered_without_a_gap() -> None:
     assert [step.version for step in load_migrations()] == list(range(1, len(load_migrations()) + 1))
+
+
+# Writing it anew
+
+
+def test_written_anew_the_file_is_the_same_catalog_without_what_was_deleted(tmp_path: Path) -> None:
+    secret = "سخنی که نباید بماند"
+    before = full_result()
+    with open_catalog(tmp_path, write=True) as catalog:
+        catalog.write_source(before)
+        catalog.write_source(make_result(source=make_source("f" * 16, title=secret)))
+        remove_sources(catalog, ["f" * 16], "x", WHEN)
+    path = tmp_path / "catalog.duckdb"
+    assert secret.encode() in path.read_bytes()
+    (tmp_path / "catalog.duckdb.new").write_bytes(b"of a run that was cut off")
+    about = "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
+    rules = "SELECT table_name, constraint_text FROM duckdb_constraints() ORDER BY ALL"
+
+    def described() -> list[list[tuple[object, ...]]]:
+        with open_catalog(tmp_path) as catalog:
+            return [list(catalog.query(one).rows) for one in (about, rules, "FROM base.migration", "FROM segments")]
+
+    old = described()
+    connection.rewrite(tmp_path)
+    assert secret.encode() not in path.read_bytes()
+    assert described() == old
+    assert os.listdir(tmp_path) == ["catalog.duckdb"]
+    with open_catalog(tmp_path, write=True) as catalog:
+        assert catalog.segments(SOURCE_ID) == sorted(before.segments, key=lambda segment: segment.start)
+        catalog.write_source(make_result(kept(0)))
+
+
+def test_another_process_writes_meanwhile_and_nothing_is_lost(tmp_path: Path) -> None:
+    code = """
+        for n in range(30):
+            with open_catalog(Path(sys.argv[1]), write=True, wait_s=60) as catalog:
+                catalog.write_split([], name=f"name-{n}")
+            if not n:
+                print('ready', flush=True)
+    """
+    process = start(code, tmp_path)
+    n = 0
+    while process.poll() is None:
+        connection.rewrite(tmp_path, wait_s=60)
+        n += 1
+    process.communicate()
+    assert process.returncode == 0
+    assert n > 1
+    with open_catalog(tmp_path) as catalog:
+        assert len(catalog.splits()) == 30
+
+
+def test_a_disk_that_is_full_leaves_the_catalog_as_it_was(tmp_path: Path) -> None:
+    with open_catalog(tmp_path, write=True) as catalog:
+        catalog.write_source(full_result())
+    code = """
+        import resource, signal
+        from catalog.connection import rewrite
+        from catalog.errors import PdidError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            rewrite(Path(sys.argv[1]))
+        except PdidError as error:
+            print("ready", flush=True)
+            print(error)
+    """
+    said, _ = start(code, tmp_path).communicate()
+    assert "can't be written anew" in said
+    with open_catalog(tmp_path) as catalog:
+        assert catalog.result(SOURCE_ID) is not None
 
 
 # Files that are no catalog

@@ -280,9 +280,11 @@ def remaining(corpus: Path) -> set[str]:
 
 
 def test_the_files_go_and_what_else_holds_it_is_told(pdid: Pdid, corpus: Path) -> None:
+    assert SECRET.encode() in (corpus / "catalog.duckdb").read_bytes()
     done = pdid("remove", GONE, "--reason", "the speaker asked", "--corpus", corpus)
     assert (done.code, done.err) == (0, "")
     assert files(corpus) == remaining(corpus)
+    assert SECRET.encode() not in (corpus / "catalog.duckdb").read_bytes()
     assert not (corpus / "clips" / GONE).exists()
     assert f"{GONE} {SECRET}: removed\n" in done.out
     assert "gone: 2 clips, 2 predictions\n" in done.out

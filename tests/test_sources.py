@@ -84,6 +84,22 @@ def test_a_file_named_twice_is_one_source(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+def test_web_addresses_are_sources_without_their_passwords(tmp_path: Path) -> None:
+    path = sheet(tmp_path, "source,accent\nhttps://me:secret@example.org/a?list=1,Yazdi\nytsearch3:لهجه,\n")
+    found = find_sources(["https://example.org/b.mp3"], PERSIAN, sources_file=path, accent="lori")
+    assert [(request.uri, request.address, request.accent) for request in found] == [
+        ("https://example.org/b.mp3", "https://example.org/b.mp3", "Lori"),
+        ("https://example.org/a?list=1", "https://me:secret@example.org/a?list=1", "Yazdi"),
+        ("ytsearch3:لهجه", "ytsearch3:لهجه", "Lori"),
+    ]
+    assert "secret" not in repr(found)
+
+
+def test_the_sources_file_to_copy_is_one(repository: Path) -> None:
+    found = read_sources_file(repository / "docs" / "sources-example.csv", PERSIAN)
+    assert len(found) == 7
+
+
 def test_wrong_arguments_are_told(tmp_path: Path) -> None:
     touch(tmp_path, "empty/notes.txt", "a.wav")
     with pytest.raises(UsageError, match="nothing to ingest"):
@@ -92,8 +108,9 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
         find_sources([str(tmp_path / "empty")], PERSIAN)
     with pytest.raises(UsageError, match=r"no file or folder .*nope\.wav"):
         find_sources([str(tmp_path / "a.wav"), str(tmp_path / "nope.wav")], PERSIAN)
-    with pytest.raises(UsageError, match="is an address"):
-        find_sources(["https://example.org/a.mp3"], PERSIAN)
+    for refused in ("file:///etc/passwd", "ftp://example.org/a.mp3", "data:audio/wav;base64,AAAA", "https://"):
+        with pytest.raises(UsageError, match="is not fetched|is no web address"):
+            find_sources([refused], PERSIAN)
     with pytest.raises(UsageError, match="misspelling of 'Yazdi'"):
         find_sources([str(tmp_path / "a.wav")], PERSIAN, accent="Yazdii")
 
@@ -193,7 +210,7 @@ def test_the_file_goes_over_the_argument_and_the_accent_option_fills_in(tmp_path
         ("source,accent,accent\na.wav,Lori,Yazdi\n", "line 1: the column 'accent' is there twice"),
         ('source,title\n"a.wav,Lori\nb.wav,x\n', "not valid CSV"),
         ("source,uploaded_at\na.wav,yesterday\n", "line 2: 'yesterday' is no date"),
-        ("source\nhttps://example.org/a.mp3\n", "line 2: 'https://example.org/a.mp3' is an address"),
+        ("source\nftp://example.org/a.mp3\n", "line 2: 'ftp://example.org/a.mp3' is not fetched"),
         ("source\nempty\n", "line 2: there is no media in the folder"),
         (b"source,title\na.wav,caf\xe9\n", r"is not UTF-8 \(byte 23\)"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,13 +18,14 @@ STREAMS = frozenset({"rtmp", "rtmps", "rtmpe", "rtmpt", "rtsp", "rtsps"})
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|data:[\w.+-]+/|javascript:", re.IGNORECASE)
 _SEARCH = re.compile(r"[a-z0-9]+search(date)?(|[1-9]\d*|all):\S", re.IGNORECASE)
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#'\"]*@", re.IGNORECASE)
+# What a site sends goes through these: no pattern may take longer than in proportion to the text
+_USER = re.compile(r"(://)[^\s/?#'\"]*@")
 _TOKEN = re.compile(
-    r"([?&;](?:[\w.-]*(?:token|signature|secret|passw|credential|policy|api[_-]?key|auth|session|hmac)[\w.-]*"
+    r"([?&;](?:[\w.-]{0,40}(?:token|signature|secret|passw|credential|policy|api[_-]?key|auth|session|hmac)[\w.-]{0,40}"
     r"|l?sig|key|pwd|key-pair-id|hdn[a-z]+)=)[^\s&;#'\"<>]+",
     re.IGNORECASE,
 )
-_HEADER = re.compile(r"\b((?:set-)?cookie|(?:proxy-)?authorization)(['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
+_HEADER = re.compile(r"\b((?:set-)?cookie|(?:proxy-)?authorization)(['\"]?\s{0,9}[:=]\s{0,9})[^\r\n]+", re.IGNORECASE)
 
 
 def is_address(text: str) -> bool:
@@ -59,6 +61,11 @@ def refusal(url: str) -> str | None:
 def without_credentials(url: str) -> str:
     """The address without `user:password@`; its query stays, for without it there may be nothing."""
     return re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", r"\1", url, flags=re.IGNORECASE)
+
+
+def key_of(uri: str) -> str:
+    """What the files of an address are called by, and its source while there are no bytes: 16 hex digits."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def hidden(text: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from corpus_builder.acquire import shelf
-from corpus_builder.acquire.records import Choice, Entry, FetchError, FetchSettings, NotWanted
+from corpus_builder.acquire.addresses import key_of
+from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchError, FetchSettings, NotWanted
 from corpus_builder.sources import SourceRequest
 from corpus_builder.survey import Need, Task
 
@@ -48,7 +49,12 @@ class Arrivals:
         self.seen: set[str] = set()
         for task in tasks:
             if task.request.address and _is_to_be_fetched(task):
-                self.looks.append(task.request)
+                fetched = shelf.take(media, key_of(task.request.uri))
+                if fetched:  # by a run that was cut off
+                    self.ready.append(_with_download(task, fetched))
+                    self.here += 1
+                else:
+                    self.looks.append(task.request)
             else:
                 self.seen.add(task.request.uri)
                 self.ready.append(task)
@@ -151,7 +157,7 @@ class Arrivals:
 
     def _fetched(self, task: Task) -> list[Task]:
         """The task with its download, or with the reason why there is none; nothing for what turns out not wanted."""
-        from corpus_builder.acquire.web import fetch, key_of
+        from corpus_builder.acquire.web import fetch
 
         assert task.entry
         key = key_of(task.entry.uri)
@@ -174,10 +180,12 @@ class Arrivals:
             return [replace(task, error=f"its download can't be stored: {error.strerror or error}")]
         except Exception as error:  # as above
             return [replace(task, error=f"unexpected {type(error).__name__} while fetching it: {error}")]
-        path = fetched.path
-        return [
-            replace(task, request=replace(task.request, path=path), fetched=fetched, size_bytes=path.stat().st_size)
-        ]
+        return [_with_download(task, fetched)]
+
+
+def _with_download(task: Task, fetched: Fetched) -> Task:
+    request = replace(task.request, path=fetched.path)
+    return replace(task, request=request, fetched=fetched, size_bytes=fetched.path.stat().st_size)
 
 
 def _is_to_be_fetched(task: Task) -> bool:

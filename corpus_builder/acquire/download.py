@@ -18,9 +18,9 @@ from yt_dlp.networking.exceptions import CertificateVerifyError, HTTPError, Tran
 from yt_dlp.utils import ContentTooShortError, DownloadError, is_html
 
 from corpus_builder.acquire.client import Client, back_off
-from corpus_builder.acquire.entries import number
 from corpus_builder.acquire.errors import LOG_IN
 from corpus_builder.acquire.fragments import Tell, prepare_dash, prepare_hls
+from corpus_builder.acquire.provenance import number
 from corpus_builder.acquire.records import FetchError, FetchSettings
 from corpus_builder.sources import MEDIA
 

@@ -39,10 +39,11 @@ def extracted(client: Client, entry: Entry, known: dict[str, Any] | None) -> dic
         if known.get("cookies"):
             client._load_cookies(known["cookies"], autoscope=False)  # that the site gave to whoever looked
         return known
-    info = _resolved(client, known or client.extract_info(address, download=False, process=False))
+    page, _, part = address.partition("#") if entry.site in NO_IDS else (address, "", "")
+    info = _resolved(client, known or client.extract_info(page, download=False, process=False))
     if _is_list(info):
         items = [item for item in info.get("entries") or () if item]
-        items = [item for item in items if len(items) == 1 or address.endswith(f"#{item.get('id')}")]
+        items = [item for item in items if len(items) == 1 or part == item.get("id")]
         if len(items) != 1:
             raise FetchError(entry.uri, "it is a list of recordings: ingest its own address")
         about = {key: info.get(key) for key in ("extractor", "extractor_key", "webpage_url")}

@@ -79,10 +79,8 @@ def _reason(error: BaseException, client: Client) -> tuple[str, bool]:
         if isinstance(one, TransportError):
             return _unreached(one, chain, client), False
         if isinstance(one, UnsupportedError):
-            return (
-                f"it is a page without media that yt-dlp can find: give the address of the media, or {_BY_HAND}",
-                True,
-            )
+            page = "it is a page (to log in, perhaps) without media that yt-dlp can find"
+            return f"{page}: give the address of the media, or {_BY_HAND}", True
         if isinstance(one, GeoRestrictedError):
             return "it is not for your country: --proxy with one in another country may help", False
     for one in chain:
@@ -136,7 +134,7 @@ def _said(error: BaseException, chain: list[BaseException], client: Client) -> t
     """What yt-dlp itself says, without its own advice; and where a missing JavaScript runtime may be behind it."""
     extractor = next((one for one in chain if isinstance(one, ExtractorError)), None)
     said = extractor.orig_msg if extractor else str(error).removeprefix("ERROR: ")
-    line = _line(_JUNK.sub("", said))
+    line = _line(_JUNK.sub("", " ".join(said[:5000].split())))
     permanent = bool(re.search(r"DRM|private|removed|terminated|deleted|not exist", line, re.IGNORECASE))
     if re.search(r"format is not available|No (video )?formats", line):
         line = "there is no sound in it that can be downloaded"

@@ -84,8 +84,8 @@ def record(
 class _Reader:
     """An endless answer as a file; a broken connection is its end, and is remembered."""
 
-    def __init__(self, head: bytes, response: Any) -> None:
-        self.head, self.response = head, response
+    def __init__(self, head: bytes, response: Any, over: Callable[[], bool]) -> None:
+        self.head, self.response, self.over = head, response, over
         self.error: RequestError | None = None
 
     def read(self, size: int) -> bytes:
@@ -93,7 +93,7 @@ class _Reader:
             data, self.head = self.head[:size], self.head[size:]
             return data
         try:
-            return bytes(self.response.read(size))
+            return b"" if self.over() else bytes(self.response.read(size))
         except RequestError as error:
             self.error = error
             return b""
@@ -120,7 +120,8 @@ class _Recorder:
         self.failures = 0  # since sound came last
         self.gone = 0  # answers in a row that there is no such stream
         self.broken = False
-        self.by_wall = False  # the gap that ends now is known by the wall clock only
+        self.resumed: float | None = None  # when sound was to be had again, where only the clock tells what is missing
+        self.format: str | None = None  # of an endless answer, as ffmpeg calls it
         self.unheard = 0  # segments without sound, before any with
         self.last: Segment | None = None  # that was taken or given up
         self.oldest = 0  # place of the first segment of the newest manifest
@@ -173,7 +174,7 @@ class _Recorder:
                 if isinstance(error, RequestError):
                     raise error
                 said = f"ffmpeg says: {error.strerror}" if isinstance(error, FFmpegError) else str(error)
-                raise FetchError(self.url, f"it is no stream that can be recorded ({said})", permanent=final)
+                raise FetchError(self.url, f"it can't be recorded as a stream ({said})", permanent=final)
         elif self.gone > self.settings.retries:
             return False  # the server is well, and has no such stream any more
         self.broken = True
@@ -192,7 +193,7 @@ class _Recorder:
         if (scheme := urlsplit(self.url).scheme.lower()) in STREAMS:
             options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
             with av.open(self.url, "r", options=options, timeout=patience, metadata_errors="replace") as container:
-                self.by_wall = self.broken
+                self.resumed = time.monotonic()
                 self._lay(container, new_clock=True)
             return False
         with closing(self._open(Part(self.url))) as response:
@@ -201,20 +202,23 @@ class _Recorder:
             if start.startswith(b"#EXTM3U") or b"<MPD" in head:
                 page = _text(head, response), str(response.url), _date(response)
             else:
-                return self._listen(_Reader(head, response))
+                return self._listen(_Reader(head, response, self._over))
         return self._follow(start.startswith(b"#EXTM3U"), *page)
 
     def _listen(self, source: _Reader) -> bool:
         """Sound that comes in one endless answer."""
-        # a second of sound is enough to know it by, and holds nothing back
-        options = {"analyzeduration": "1000000"}
+        self.resumed = time.monotonic()
+        options = {"analyzeduration": "1000000"}  # else five seconds of sound are awaited
+        # to recognise MP3 from the middle of a frame on takes ffmpeg seconds, so that is done once
+        known, self.format = self.format, None
         try:
-            with av.open(source, "r", buffer_size=4096, options=options, metadata_errors="replace") as sound:
-                self.by_wall = self.broken
-                self._lay(sound, new_clock=True)
+            with av.open(source, "r", known, options, buffer_size=4096, metadata_errors="replace") as sound:
+                if self._lay(sound, new_clock=True):
+                    self.format = sound.format.name
         except FFmpegError:
-            if not source.error:  # else the end came too soon for ffmpeg
+            if not source.error:
                 raise
+            self.format = known  # the end came too soon for ffmpeg
         if source.error:
             raise source.error
         if not self._over():
@@ -255,7 +259,7 @@ class _Recorder:
         if not segments:
             return ()
         if self.last and segments[-1].at < self.oldest:  # it counts from the start again
-            self.last, self.by_wall = None, True
+            self.last, self.resumed = None, time.monotonic()
         self.oldest = segments[0].at
         if self.last is None:
             return segments if manifest.ended else segments[-FROM_EDGE:]
@@ -266,14 +270,14 @@ class _Recorder:
         missing = (segment.at - self.last.next) * segment.unit_s if self.last else 0.0
         missing = missing if missing > 0.1 else 0.0  # DASH places are rounded
         data = self._bytes_of(segment)
-        before = self.tape.length
+        packets = 0
         if data is not None:
             try:
                 with av.open(io.BytesIO(data), "r", metadata_errors="replace") as sound:
-                    self._lay(sound, new_clock=segment.new_clock or missing > 0 or self.tape.due is None)
+                    packets = self._lay(sound, new_clock=segment.new_clock or missing > 0)
             except FFmpegError:
-                pass  # what could be read of it is on the tape
-        if self.tape.length == before:
+                pass
+        if not packets:
             missing += segment.seconds
             self.tape.due = None
             self.unheard += not self.tape.bytes
@@ -321,24 +325,34 @@ class _Recorder:
             self.parts[part] = data
         return data
 
-    def _lay(self, container: av.container.InputContainer, new_clock: bool) -> None:
-        """Copy a container's first track of sound to the tape, until there is enough."""
+    def _lay(self, container: av.container.InputContainer, new_clock: bool) -> int:
+        """Copy a container's first track of sound to the tape, as far as it can be read; how many packets came."""
+        packets = 0
         if not container.streams.audio:
-            return
-        for packet in container.demux(container.streams.audio[0]):
-            if not packet.size:
-                continue
-            now = time.monotonic()
-            if self.tape.bytes:
-                self.lost_s += now - self.heard if self.by_wall else 0.0
-                self.reconnects += self.broken
-            self.lost_s += self.tape.add(packet, new_clock, now - self.began + 60.0)
-            self.broken = self.by_wall = new_clock = False
-            self.failures = self.gone = 0
-            self.heard = now
-            self._told()
-            if self._over():
-                break
+            return packets
+        try:
+            for packet in container.demux(container.streams.audio[0]):
+                if packet.size:
+                    packets += 1
+                    self._lay_packet(packet, new_clock)
+                    new_clock = False
+                    if self._over():
+                        break
+        except FFmpegError:  # damaged: the clock of what comes next shows how much is missing
+            if not packets:
+                raise
+        return packets
+
+    def _lay_packet(self, packet: av.Packet[av.AudioStream], new_clock: bool) -> None:
+        now = time.monotonic()
+        if self.tape.bytes:
+            self.lost_s += max(0.0, self.resumed - self.heard) if self.resumed else 0.0
+            self.reconnects += self.broken
+        self.lost_s += self.tape.add(packet, new_clock, now - self.began + 60.0)
+        self.broken, self.resumed = False, None
+        self.failures = self.gone = 0
+        self.heard = now
+        self._told()
 
 
 def _text(head: bytes, response: Any) -> str:

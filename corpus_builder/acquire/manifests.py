@@ -99,7 +99,8 @@ def media_playlist(text: str, url: str) -> str | None:
 
 def read_hls(text: str, url: str) -> Manifest:
     """A media playlist. Raises ValueError if it is none, Protected if it can't be decrypted with a plain key."""
-    if not text.lstrip("\ufeff \r\n").startswith("#EXTM3U"):
+    text = text.lstrip("\ufeff \r\n")
+    if not text.startswith("#EXTM3U"):
         raise ValueError("no HLS playlist (#EXTM3U is missing)")
     segments: list[Segment] = []
     number, target, seconds = 0, 0.0, 0.0
@@ -215,6 +216,8 @@ def _duration(text: str) -> float:
 
 def _periods(root: ElementTree.Element, base: str) -> Iterator[_Period]:
     elements = root.findall("Period")
+    if not elements:
+        raise ValueError("the DASH manifest has no Period")
     starts, at = [], 0.0
     for element in elements:
         at = _duration(element.get("start") or f"PT{at}S")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,11 +11,6 @@ from catalog.records import Fetch, Source, Transcript
 from corpus_builder.acquire.records import Entry, Fetched
 from corpus_builder.scripts import contradicts, language_code
 from corpus_builder.subtitles import read_subtitles
-
-
-def id_of_address(uri: str) -> str:
-    """The id of a source of which there are no bytes to be had: the first 16 hex digits of its address's SHA-256."""
-    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def described(source: Source, fetch: Fetch) -> Source:

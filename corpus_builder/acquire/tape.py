@@ -38,6 +38,7 @@ class Tape:
         output = self.output or self._begin(stream)
         name, rate = _kind(stream)
         if name != self.name or rate not in {self.rate, 2 * self.rate, self.rate // 2}:  # AAC's rate may show halved
+            self.due = None
             return float(length)
         jump = 0.0
         if packet.pts is not None:

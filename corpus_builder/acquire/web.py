@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from corpus_builder.acquire.addresses import STREAMS, refusal, without_credentials
+from corpus_builder.acquire.addresses import STREAMS, key_of, refusal, without_credentials
 from corpus_builder.acquire.records import (
     ASKED,
     Choice,
@@ -33,11 +33,6 @@ __all__ = ["FetchError", "NotWanted", "fetch", "key_of", "look"]
 
 _EXPIRED = frozenset({401, 403, 410})
 """What sites answer for a signed address whose time is over."""
-
-
-def key_of(uri: str) -> str:
-    """What the files of an address are called by."""
-    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def look(address: str, choice: Choice, settings: FetchSettings) -> list[Entry]:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from yt_dlp.extractor.aparat import AparatIE
 from yt_dlp.extractor.common import InfoExtractor
@@ -74,10 +74,10 @@ class _Interface:
             yield answer, entries
             link = _dict(answer.get("links")).get("next") or _dict(_attributes(answer).get("link")).get("next")
             next_page = urlsplit(link if isinstance(link, str) else "")  # of another host, only the path is taken
-            path = f"{next_page.path}?{next_page.query}" if next_page.path and entries else ""
+            path = urlunsplit(("", "", next_page.path, next_page.query, "")) if entries else ""
 
 
-class AparatPdidIE(AparatIE, _Interface, plugin_name="pdid"):  # type: ignore[misc]  # yt-dlp has no types
+class AparatPdidIE(AparatIE, _Interface, plugin_name="pdid"):  # type: ignore[call-arg, misc]  # yt-dlp has no types
     """One video, in place of yt-dlp's extractor of the same name."""
 
     def _real_extract(self, url: str) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _file(link: str, height: int | None) -> dict[str, Any]:
         "url": link,
         "ext": "mp4",
         "height": height,
-        "preference": None if known else -1,  # such as .apt, which is for the site's own programs
+        "preference": None if known else -10,  # such as .apt, which is for the site's own programs
         "http_headers": _REFERER,
     }
 

@@ -1,0 +1,446 @@
+"""What is behind an address, and one recording fetched: real yt-dlp against a real server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpus_builder.acquire.addresses import check_address, hidden, is_address, redact, without_credentials
+from corpus_builder.acquire.client import Client
+from corpus_builder.acquire.provenance import raw_of, text
+from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchError, FetchSettings, NotWanted
+from corpus_builder.acquire.subtitles import fetch_subtitles
+from corpus_builder.acquire.web import fetch, key_of, look
+from corpus_builder.audio import Decoder
+from tests.web_server import Fault, LiveHls, Page, Request, WebServer, feed
+
+SETTINGS = FetchSettings(backoff_s=0.01, timeout_s=5.0, retries=2, min_free_bytes=0)
+SECRET = "swordfish"
+
+
+def get(address: str, media: Path, settings: FetchSettings = SETTINGS) -> Fetched:
+    """Look at an address of one recording, and fetch that."""
+    (entry,) = look(address, Choice(), settings)
+    return fetch(entry, media, settings, lambda *_: None)
+
+
+def sound_s(path: Path) -> float:
+    """Seconds of sound in a file."""
+    return sum(len(block) for block in Decoder(path, 16_000)) / 16_000
+
+
+def page(*body: str) -> Page:
+    return Page(f"<html><head><title>A page</title></head><body>{''.join(body)}</body></html>".encode())
+
+
+def test_a_file_comes_as_it_is_with_its_provenance(web: WebServer, site: Path, tmp_path: Path) -> None:
+    address = f"{web.url}/talk.mp4"
+    told: list[tuple[int, int | None]] = []
+    (entry,) = look(address, Choice(), SETTINGS)
+    assert (entry.uri, entry.asked, entry.site, entry.site_id) == (address, address, "generic", None)
+    size = (site / "talk.mp4").stat().st_size
+    assert (entry.title, entry.size_bytes, entry.live, entry.listed) == ("talk", size, False, False)
+    came = fetch(entry, tmp_path, SETTINGS, lambda so_far, of: told.append((so_far, of)))
+    assert came.path == tmp_path / f"{key_of(address)}.mp4"
+    assert came.path.read_bytes() == (site / "talk.mp4").read_bytes()
+    assert told[-1] == (size, size)
+    assert (came.fetch.uri, came.fetch.size_bytes, came.fetch.lost_s) == (address, size, 0.0)
+    assert came.fetch.sha256 == hashlib.sha256(came.path.read_bytes()).hexdigest()
+    changed = datetime.fromtimestamp(int((site / "talk.mp4").stat().st_mtime), UTC)
+    assert came.fetch.uploaded_at == changed
+    assert re.fullmatch(r"yt-dlp \d{4}\.\d\d\.\d\d.*", came.fetch.tool)
+    assert came.fetch.raw["webpage_url"] == address
+    assert "url" not in came.fetch.raw
+    assert [*(tmp_path / ".part").iterdir()] == []
+    assert len(web.requests("/talk.mp4")) == 2  # one to look at it, one to fetch it
+
+
+@pytest.mark.parametrize(
+    ("path", "parts", "ending"),
+    [
+        ("hls/index.m3u8", ["hls/seg*.ts"], ".ts"),
+        ("fmp4/index.m3u8", ["fmp4/init.mp4", "fmp4/seg*.m4s"], ".mp4"),
+        ("dash/manifest.mpd", ["dash/init.m4s", "dash/part*.m4s"], ".m4a"),
+    ],
+)
+def test_fragments_are_joined_in_order(
+    web: WebServer, site: Path, tmp_path: Path, path: str, parts: list[str], ending: str
+) -> None:
+    (entry,) = look(f"{web.url}/{path}", Choice(), SETTINGS)
+    assert not entry.live
+    web.log.clear()
+    came = fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert came.path.suffix == ending
+    files = [file for part in parts for file in sorted(site.glob(part), key=lambda f: (len(f.name), f.name))]
+    assert came.path.read_bytes() == b"".join(file.read_bytes() for file in files)
+    assert sound_s(came.path) == pytest.approx(12.0, abs=0.2)
+    assert came.fetch.announced_s == pytest.approx(12.0, abs=0.2)
+    asked = [one for one in web.paths() if one != f"/{path}"]
+    assert asked == [f"/{file.relative_to(site)}" for file in files]
+
+
+def test_sound_alone_is_taken_where_it_is_offered(web: WebServer, tmp_path: Path) -> None:
+    assert sound_s(get(f"{web.url}/hls/master.m3u8", tmp_path).path) == pytest.approx(12.0, abs=0.2)
+    assert "/hls/video.m3u8" not in web.paths()
+
+
+ITEMS = [
+    ("Morning news", "/talk.mp3?1", "Mon, 06 Jan 2025 08:00:00 GMT", 12),
+    ("اخبار کرمان", "/talk.mp3?2", "Tue, 07 Jan 2025 08:00:00 GMT", 3600),
+    ("Undated", "/talk.mp3?3", None, None),
+    ("Evening NEWS", "/talk.mp3?4", "Wed, 08 Jan 2025 08:00:00 GMT", 600),
+]
+
+
+@pytest.mark.parametrize(
+    ("choice", "titles"),
+    [
+        (Choice(), ["Morning news", "اخبار کرمان", "Undated", "Evening NEWS"]),
+        (Choice(limit=2), ["Morning news", "اخبار کرمان"]),
+        (Choice(match="news"), ["Morning news", "Evening NEWS"]),
+        (Choice(match="اخبار كرمان"), ["اخبار کرمان"]),  # with an Arabic kaf
+        (Choice(since=date(2025, 1, 7)), ["اخبار کرمان", "Undated", "Evening NEWS"]),
+        (Choice(max_duration_s=600), ["Morning news", "Undated", "Evening NEWS"]),
+        (Choice(match="news", since=date(2025, 1, 7), limit=1), ["Evening NEWS"]),
+    ],
+)
+def test_a_list_expands_to_the_chosen(web: WebServer, choice: Choice, titles: list[str]) -> None:
+    web.pages["/feed"] = feed(web.url, ITEMS)
+    found = look(f"{web.url}/feed", choice, SETTINGS)
+    assert [entry.title for entry in found] == titles
+    assert all(entry.listed and entry.asked == f"{web.url}/feed" for entry in found)
+    assert web.paths() == ["/feed"]
+
+
+def test_a_lists_entry_is_fetched_by_itself(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/feed"] = feed(web.url, ITEMS)
+    entry = look(f"{web.url}/feed", Choice(limit=1), SETTINGS)[0]
+    assert (entry.uri, entry.duration_s) == (f"{web.url}/talk.mp3?1", 12.0)
+    came = fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert (came.fetch.title, came.fetch.announced_s) == ("Morning news", 12.0)
+    assert came.fetch.uploaded_at == datetime(2025, 1, 6, 8, tzinfo=UTC)
+    assert (came.fetch.asked, came.fetch.site_id) == (f"{web.url}/feed", None)
+
+
+def test_what_a_list_does_not_tell_is_checked_when_it_is_fetched(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/feed"] = feed(web.url, [("Undated", "/talk.mp3", None, None)])
+    (entry,) = look(f"{web.url}/feed", Choice(since=date(2199, 1, 1)), SETTINGS)
+    with pytest.raises(NotWanted, match="not one of those asked for: 'Undated', uploaded on 20"):
+        fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert [*tmp_path.glob("*.mp3")] == []
+    (entry,) = look(f"{web.url}/feed", Choice(since=date(2020, 1, 1)), SETTINGS)
+    assert fetch(entry, tmp_path, SETTINGS, lambda *_: None).path.is_file()
+
+
+def test_of_a_long_list_only_what_is_needed_is_read(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from yt_dlp.extractor.common import InfoExtractor
+    from yt_dlp.utils import OnDemandPagedList
+
+    class ChannelIE(InfoExtractor):  # type: ignore[misc]
+        _VALID_URL = r"https?://[^/]+/channel/(?P<id>\w+)"
+
+        def _real_extract(self, url: str) -> Any:
+            def rows(n: int) -> Any:
+                for row in self._download_json(f"{url}/{n}", f"page {n}"):
+                    yield self.url_result(f"{web.url}{row}", video_title=row)
+
+            return self.playlist_result(OnDemandPagedList(rows, 2), "one")
+
+    def with_channels(client: Client) -> None:
+        client.add_info_extractor(ChannelIE())
+        known(client)
+
+    known = Client.add_default_info_extractors
+    monkeypatch.setattr(Client, "add_default_info_extractors", with_channels)
+    for n in range(5):
+        rows = json.dumps([f"/{n}a.mp3", f"/{n}b.mp3"]).encode()
+        web.pages[f"/channel/x/{n}"] = Page(rows, "application/json")
+    found = look(f"{web.url}/channel/x", Choice(limit=3), SETTINGS)
+    assert [entry.title for entry in found] == ["/0a.mp3", "/0b.mp3", "/1a.mp3"]
+    assert web.paths() == ["/channel/x/0", "/channel/x/1"]
+
+
+def test_a_page_with_several_recordings(web: WebServer, site: Path, tmp_path: Path) -> None:
+    web.pages["/page"] = page(
+        '<video src="/talk.mp4"></video><audio src="/talk.mp3"></audio>',
+        '<video src="/hls/index.m3u8"></video><audio src="/talk.wav?token=1"></audio>',
+    )
+    found = look(f"{web.url}/page", Choice(), SETTINGS)
+    own = [f"{web.url}/{name}" for name in ("talk.mp4", "talk.mp3", "hls/index.m3u8")]
+    assert [entry.uri for entry in found] == [*own, f"{web.url}/page#page-4"]
+    assert {entry.site_id for entry in found} == {None}
+    web.log.clear()
+    for entry in found:
+        assert sound_s(fetch(entry, tmp_path, SETTINGS, lambda *_: None).path) == pytest.approx(12.0, abs=0.2)
+    assert "/page" not in web.paths()
+    again = fetch(replace(found[3], info=None), tmp_path / "by its address", SETTINGS, lambda *_: None)
+    assert again.path.read_bytes() == (site / "talk.wav").read_bytes()
+
+
+def test_a_link_that_has_expired_is_asked_for_anew(web: WebServer, site: Path, tmp_path: Path) -> None:
+    def media(seen: Request) -> Page:
+        body = (site / "talk.mp3").read_bytes()
+        return Page(body, "audio/mpeg") if seen.path.endswith("=2") else Page(b"", status=403)
+
+    web.pages["/page"] = page('<audio src="/signed.mp3?at=1"></audio>')
+    (entry,) = look(f"{web.url}/page", Choice(), SETTINGS)
+    web.pages["/page"] = page('<audio src="/signed.mp3?at=2"></audio>')
+    web.pages["/signed.mp3"] = media
+    web.log.clear()
+    came = fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert came.path.read_bytes() == (site / "talk.mp3").read_bytes()
+    assert [one.path for one in web.log] == ["/signed.mp3?at=1", "/page", "/signed.mp3?at=2"]
+
+
+VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\n\xd8\xb3\xd9\x84\xd8\xa7\xd9\x85\n"
+
+
+def test_subtitles_lie_beside_the_media(web: WebServer, tmp_path: Path) -> None:
+    tracks = '<track kind="subtitles" srclang="fa" src="/fa.vtt"><track kind="subtitles" srclang="en" src="/en.vtt">'
+    web.pages["/page"] = page(f'<video src="/talk.mp4">{tracks}</video>')
+    web.pages["/fa.vtt"] = Page(VTT, "text/vtt")
+    web.faults["/en.vtt"] = Fault(status=404)
+    came = get(f"{web.url}/page", tmp_path)
+    path = tmp_path / f"{key_of(f'{web.url}/page')}.fa.vtt"
+    assert [(one.path, one.language, one.automatic) for one in came.subtitles] == [(path, "fa", False)]
+    assert path.read_bytes() == VTT
+    assert came.fetch.raw["subtitles"] == ["en", "fa"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"automatic_captions": {"fa": 1, "en": 1, "fa-orig": 1}}, ["fa.auto.vtt"]),  # as YouTube has it
+        ({"automatic_captions": {"fa": 1, "en": 1}, "language": "fa-IR"}, ["fa.auto.vtt"]),
+        ({"automatic_captions": {"fa": 1, "en": 1}}, []),  # which one was heard?
+        ({"automatic_captions": {"fa": 1}}, ["fa.auto.vtt"]),
+        ({"subtitles": {"fa": 1, "../../x": 1, "live_chat": 1}}, ["______x.vtt", "fa.vtt"]),
+        ({"subtitles": {"fa": 1}, "automatic_captions": {"fa-orig": 1}}, ["fa.auto.vtt", "fa.vtt"]),
+    ],
+)
+def test_automatic_subtitles_in_the_spoken_language_only(
+    web: WebServer, tmp_path: Path, said: dict[str, Any], expected: list[str]
+) -> None:
+    web.pages["/s.vtt"] = Page(VTT, "text/vtt")
+    formats = [{"ext": "json3", "url": f"{web.url}/no"}, {"ext": "vtt", "url": f"{web.url}/s.vtt"}]
+    info = {key: dict.fromkeys(value, formats) if isinstance(value, dict) else value for key, value in said.items()}
+    with Client(SETTINGS) as client:
+        found = fetch_subtitles(client, {"id": "x", **info}, tmp_path / "part", tmp_path / "key")
+    assert sorted(one.path.name for one in found) == [f"key.{name}" for name in expected]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"key.{name}" for name in expected]
+
+
+def test_live_streams_want_a_length(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/hls/live.m3u8"] = LiveHls([f"seg{n}.ts" for n in range(6)], 2.0)
+    web.pages["/radio"] = Page(bytes(4096), "audio/mpeg", headers={"icy-name": "Radio"}, endless=True)
+    for path in ("/hls/live.m3u8", "/radio"):
+        (entry,) = look(web.url + path, Choice(), SETTINGS)
+        assert entry.live, path
+        with pytest.raises(FetchError, match=r"live stream.*--record MINUTES"):
+            fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    (entry,) = look("rtsp://user:word@127.0.0.1/tv", Choice(), SETTINGS)
+    assert (entry.live, entry.uri) == (True, "rtsp://127.0.0.1/tv")
+
+
+def test_a_live_stream_is_recorded(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/hls/live.m3u8"] = LiveHls([f"seg{n}.ts" for n in range(6)], 2.0)
+    came = get(f"{web.url}/hls/live.m3u8", tmp_path, replace(SETTINGS, record_s=3.0))
+    assert came.path.parent == tmp_path
+    assert came.fetch.recorded_s == pytest.approx(3.0, abs=0.2)
+    assert sound_s(came.path) == pytest.approx(3.0, abs=0.3)
+    assert came.fetch.announced_s is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd", "data:text/html,x", "ftp://127.0.0.1/x", "javascript:x", "http://", "http://a b/",
+        "http://127.0.0.1:x/", "https:///x", "http://a/\nb", "gopher://a/",
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_web_is_refused(address: str) -> None:
+    from catalog.errors import UsageError
+
+    with pytest.raises(UsageError):
+        check_address(address)
+    with pytest.raises(FetchError):
+        look(address, Choice(), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("https://a/b", True), ("HTTP://a", True), ("ytsearch5:گویش یزدی", True), ("ytsearch:a", True),
+        ("file:///a", True),         ("data:text/plain,a", True), ("a.mp4", False), ("folder/a", False), ("C:\\a.mp4", False), ("search: a", False),
+    ],
+)  # fmt: skip
+def test_addresses_and_paths_are_told_apart(text: str, answer: bool) -> None:
+    assert is_address(text) is answer
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_no_way_leads_off_the_web(web: WebServer, tmp_path: Path, target: str) -> None:
+    web.pages["/away"] = Page(b"", status=302, headers={"Location": target})
+    web.pages["/feed"] = feed("", [("Mine", target, None, None)])
+    web.pages["/list.m3u8"] = Page(f"#EXTM3U\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n".encode(), "audio/mpegurl")
+    with pytest.raises(FetchError, match="not on the web"):
+        look(f"{web.url}/away", Choice(), SETTINGS)
+    for path in ("/feed", "/list.m3u8"):
+        (entry,) = look(web.url + path, Choice(), SETTINGS)
+        with pytest.raises(FetchError, match="not on the web"):
+            fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert not any(file.is_file() and file.stat().st_size for file in tmp_path.rglob("*"))
+
+
+def test_a_hostile_page_does_no_harm(web: WebServer, tmp_path: Path) -> None:
+    long = "م" * 5_000_000  # ten megabytes
+    title = "../../../../tmp/x'; DROP TABLE source; --\u009b2J$(reboot)\n<script>"
+    items = feed(web.url, [(title, "/talk.mp3", None, None)]).body
+    web.pages["/feed"] = Page(items.replace(b"</title><enc", f"</title><description>{long}</description><enc".encode()))
+    media = tmp_path / "media"
+    (entry,) = look(f"{web.url}/feed", Choice(), SETTINGS)
+    assert entry.title == "../../../../tmp/x'; DROP TABLE source; -- 2J$(reboot) <script>"
+    came = fetch(entry, media, SETTINGS, lambda *_: None)
+    assert [*tmp_path.iterdir()] == [media]
+    assert sorted(file.name for file in media.iterdir()) == [".part", f"{key_of(entry.uri)}.mp3"]
+    assert len(came.fetch.raw["description"]) == 100_000
+    json.dumps(came.fetch.raw, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_metadata_are_bounded_and_clean() -> None:
+    info = {
+        "title": "a\ud800b\x00c",
+        "view_count": float("nan"),
+        "tags": ["x" * 200_000] * 100,
+        "nested": [{"url": "https://a/?sig=1", "name": f"https://u:{SECRET}@a/?token={SECRET}&b=1"}],
+        "cookies": SECRET,
+        "http_headers": {"Cookie": SECRET},
+        "formats": [{"url": SECRET}],
+        "_private": SECRET,
+        "extractor_key": "Youtube",
+        "deep": [[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]],
+    }
+    raw = raw_of(info)
+    words = json.dumps(raw, allow_nan=False, ensure_ascii=False)
+    words.encode()
+    assert SECRET not in words
+    assert "tags" not in raw  # ten megabytes
+    assert raw["nested"] == [{"name": "https://…@a/?token=…&b=1"}]
+    assert raw["title"] == "a b c"
+    assert text("x" * 5000, 1000) == "x" * 999 + "…"
+    assert [text(value, 9) for value in ("", " \n", None, [], 7)] == [None, None, None, None, "7"]
+
+
+def everything(entry: Entry | None, came: Fetched | None, *words: str) -> str:
+    """All of it that is stored or shown."""
+    told = asdict(replace(entry, info=None)) if entry else {}
+    return json.dumps([told, asdict(came.fetch) if came else {}, *words], default=str)
+
+
+def guarded(site: Path, header: str, wanted: Callable[[str], bool]) -> Callable[[Request], Page]:
+    """Files of the site for those whose header is right; 401 for others."""
+
+    def answer(seen: Request) -> Page:
+        if not wanted(seen.headers.get(header, "")):
+            return Page(b"", status=401)
+        kind = {".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t"}.get(Path(seen.path).suffix, "audio/mpeg")
+        return Page((site / seen.path.lstrip("/")).read_bytes(), kind)
+
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/talk.mp3", "/hls/index.m3u8"])
+def test_a_password_in_an_address_is_used_and_not_kept(web: WebServer, site: Path, tmp_path: Path, path: str) -> None:
+    answer = guarded(site, "authorization", lambda said: said == "Basic bWU6c3dvcmRmaXNo")
+    web.pages |= {f"/{file.relative_to(site)}": answer for file in [*site.glob("talk.mp3"), *site.glob("hls/*")]}
+    address = web.url.replace("//", f"//me:{SECRET}@") + path
+    (entry,) = look(address, Choice(), SETTINGS)
+    assert entry.uri == entry.asked == web.url + path
+    came = fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert sound_s(came.path) == pytest.approx(12.0, abs=0.2)
+    assert SECRET not in everything(entry, came)
+    web.pages.clear()
+    web.faults[path] = Fault(status=403)
+    with pytest.raises(FetchError) as refused:
+        look(address, Choice(), SETTINGS)
+    assert SECRET not in str(refused.value)
+    assert "log" in refused.value.why
+
+
+def test_a_token_stays_in_the_address_alone(web: WebServer, tmp_path: Path) -> None:
+    address = f"{web.url}/talk.mp3?id=7&token={SECRET}"
+    (entry,) = look(address, Choice(), SETTINGS)
+    assert entry.uri == address
+    came = fetch(entry, tmp_path, SETTINGS, lambda *_: None)
+    assert SECRET not in json.dumps(came.fetch.raw)
+    web.faults["/talk.mp3"] = Fault(status=404)
+    with pytest.raises(FetchError) as gone:
+        look(address, Choice(), SETTINGS)
+    assert "id=7&token=…" in str(gone.value)
+    assert SECRET not in str(gone.value)
+
+
+def test_cookies_are_sent_and_never_written(web: WebServer, site: Path, tmp_path: Path) -> None:
+    jar = tmp_path / "cookies.txt"
+    jar.write_text(f"# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\t{SECRET}\n")
+    before = jar.read_bytes()
+    web.pages["/talk.mp3"] = guarded(site, "cookie", lambda said: said == f"session={SECRET}")
+    settings = replace(SETTINGS, cookies=jar)
+    (entry,) = look(f"{web.url}/talk.mp3", Choice(), settings)
+    came = fetch(entry, tmp_path / "media", settings, lambda *_: None)
+    assert came.path.read_bytes() == (site / "talk.mp3").read_bytes()
+    assert SECRET not in everything(entry, came)
+    assert redact(f"the site said {SECRET}", settings) == "the site said …"
+    assert jar.read_bytes() == before
+
+
+def test_cookies_that_are_not_there_are_said_to_be(web: WebServer, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match=r"cookies in '.*none\.txt' can't be read: No such file"):
+        look(f"{web.url}/talk.mp3", Choice(), replace(SETTINGS, cookies=tmp_path / "none.txt"))
+    (tmp_path / "bad.txt").write_text("no cookies at all\n")
+    with pytest.raises(FetchError, match=r"cookies in '.*bad\.txt' can't be read"):
+        look(f"{web.url}/talk.mp3", Choice(), replace(SETTINGS, cookies=tmp_path / "bad.txt"))
+    with pytest.raises(FetchError, match="cookies of the browser 'netscape' can't be read"):
+        look(f"{web.url}/talk.mp3", Choice(), replace(SETTINGS, cookies_from_browser="netscape"))
+    assert web.log == []
+
+
+def test_a_proxy_is_used_and_its_password_not_shown(web: WebServer, site: Path, tmp_path: Path) -> None:
+    proxy = web.url.replace("//", f"//me:{SECRET}@")
+    settings = replace(SETTINGS, proxy=proxy)
+    came = get("http://elsewhere.invalid/talk.mp3", tmp_path, settings)
+    assert came.path.read_bytes() == (site / "talk.mp3").read_bytes()
+    assert {one.path for one in web.log} == {"http://elsewhere.invalid/talk.mp3"}
+    assert all(one.headers["proxy-authorization"] == "Basic bWU6c3dvcmRmaXNo" for one in web.log)
+    assert SECRET not in everything(None, came)
+    assert redact(f"can't connect to {proxy} with {SECRET}", settings) == (
+        f"can't connect to {web.url.replace('//', '//…@')} with …"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("http://me:pass@a/b?c=1", "http://…@a/b?c=1"),
+        ("https://a/?id=1&Signature=abc&Key-Pair-Id=K&Policy=p~", "https://a/?id=1&Signature=…&Key-Pair-Id=…&Policy=…"),
+        ("see 'https://a/?X-Amz-Security-Token=t&sig=1': no", "see 'https://a/?X-Amz-Security-Token=…&sig=…': no"),
+        ("Cookie: a=b; c=d\nnext", "Cookie: …\nnext"),
+        ("{'Authorization': 'Basic abc'}", "{'Authorization': …"),
+        ("nobody@example.org wrote key=1", "nobody@example.org wrote key=1"),
+    ],
+)
+def test_credentials_are_hidden(said: str, shown: str) -> None:
+    assert hidden(said) == shown
+
+
+def test_the_query_stays_in_an_address() -> None:
+    assert without_credentials("https://u:p@ss@a:8/b?c=d@e#f") == "https://a:8/b?c=d@e#f"
+    assert without_credentials("https://a/b@c") == "https://a/b@c"
