@@ -90,7 +90,7 @@ def backups_with(corpus: Path, source_ids: Sequence[str]) -> list[Path]:
     found = []
     for path in sorted(corpus.glob(f"{CATALOG_NAME}.v*.bak")):
         try:
-            with duckdb.connect(str(path), read_only=True, config=LOCKED_DOWN) as connection:
+            with duckdb.connect(str(path), read_only=True, config={**LOCKED_DOWN}) as connection:
                 if not connection.execute(
                     "SELECT 1 FROM base.source WHERE source_id IN (SELECT unnest(?::VARCHAR[])) LIMIT 1",
                     [list(source_ids)],

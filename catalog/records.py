@@ -169,7 +169,7 @@ class Fetch:
     channel_id: str | None
     uploaded_at: datetime | None  # UTC
     licence: str | None  # as the site states it
-    announced_s: float | None  # the length the site stated
+    announced_s: float | None  # the length that the site stated, else the file itself
     lost_s: float  # known to be missing: gaps in a live recording, fragments
     sha256: str | None
     size_bytes: int | None

@@ -129,7 +129,7 @@ class Tombstones:
 
 def what_goes(catalog: Catalog, source_ids: Sequence[str], pieces: Mapping[str, str] | None = None) -> Removed:
     """What `remove_sources` would take, with nothing taken."""
-    ids = {"ids": list(source_ids)}
+    ids: dict[str, object] = {"ids": list(source_ids)}
     known = catalog.all(
         "SELECT segment_id FROM base.segment WHERE source_id IN (SELECT unnest($ids::VARCHAR[])) UNION"
         " SELECT segment_id FROM base.removed_segment WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))",
@@ -171,8 +171,8 @@ def remove_sources(
     ids: dict[str, object] = {"ids": list(source_ids)}
     with catalog.transaction():
         gone = what_goes(catalog, source_ids, pieces)
-        tombstones = [Removal(*row, reason, now) for row in catalog.all(ADDRESSES, ids)]
-        rows.insert(catalog.connection, INSERT_REMOVAL, map(_row, tombstones))
+        tombstones = [(*row, reason, now) for row in catalog.all(ADDRESSES, ids)]
+        rows.insert(catalog.connection, INSERT_REMOVAL, tombstones)
         catalog.connection.execute(
             "INSERT OR IGNORE INTO base.removed_segment"
             " SELECT segment_id, source_id FROM base.segment WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))",
@@ -193,7 +193,7 @@ def remove_sources(
 def refuse(catalog: Catalog, tombstones: Iterable[Removal]) -> None:
     """Write tombstones of recordings that are not in the catalog; an address that has one keeps it."""
     with catalog.transaction():
-        rows.insert(catalog.connection, INSERT_REMOVAL, map(_row, tombstones))
+        rows.insert(catalog.connection, INSERT_REMOVAL, map(astuple, tombstones))
 
 
 def removals(catalog: Catalog) -> list[Removal]:
@@ -217,7 +217,3 @@ def tombstoned(catalog: Catalog) -> Tombstones:
         {one.sha256: one for one in every if one.sha256},
         {(str(one.site), one.site_id): one for one in every if one.site_id and one.site not in (None, NAMELESS)},
     )
-
-
-def _row(one: Removal) -> tuple[object, ...]:
-    return astuple(one)

@@ -72,6 +72,18 @@ def probe(path: Path) -> MediaInfo:
         return MediaInfo(context.sample_rate, context.channels, context.name, container.metadata.get("title") or None)
 
 
+def stated_seconds(path: Path) -> float | None:
+    """The length that a media file's header states, which may be false; None where it states none.
+
+    Of raw AAC and MPEG transport streams that would be a guess from the size. Raises MediaError as `open_media` does.
+    """
+    container, _ = open_media(path)
+    with container:
+        if container.duration is None or container.format.name in ("aac", "mpegts"):
+            return None
+        return container.duration / av.time_base
+
+
 @dataclass(slots=True)
 class Decoder:
     """Decode a media file's first audio stream block by block.

@@ -89,26 +89,32 @@ def test_what_fails_is_said_and_the_next_run_completes_it(
     """Every fault at once; then all is well, and only what is missing is fetched."""
     corpus, server = tmp_path / "corpus", own_site
     clip = "librispeech/1688-142285-0000.flac"
-    names = ("good", "dropped", "busy", "short", "long", "silent", "forbidden", "gone")
+    names = ("good", "dropped", "busy", "long", "silent", "forbidden", "gone")
     for n, name in enumerate(names):
         shutil.copy(make_wav(f"{name}.wav", clip, seconds=6 + n / 10), server.folder / f"{name}.wav")
     shutil.copytree(site / "hls", server.folder / "hls")
+    cut = shutil.copy(site / "talk.mp4", server.folder)
     size = (server.folder / "dropped.wav").stat().st_size
     server.faults |= {
         "/dropped.wav": Fault(drop_after=100_000),
         "/busy.wav": Fault(times=2, status=429),
-        "/short.wav": Fault(announce=-80_000),  # less than there is: the file is cut
+        "/talk.mp4": Fault(announce=-Path(cut).stat().st_size // 2),  # less than there is: the file comes cut
         "/long.wav": Fault(announce=50_000),  # more than there is
         "/silent.wav": Fault(hang=True),
         "/forbidden.wav": Fault(status=403),
         "/gone.wav": Fault(status=404),
         "/hls/seg2.ts": Fault(status=404),
     }
-    sources = [f"{server.url}/{name}.wav" for name in names] + [f"{server.url}/hls/index.m3u8"]
+    sources = [f"{server.url}/{name}" for name in (*(f"{name}.wav" for name in names), "hls/index.m3u8", "talk.mp4")]
     outcomes = run(corpus, *sources)
     first = said(corpus)
     assert first["good.wav"] == ("done", None)
     assert first["busy.wav"] == ("done", None)
+    assert first["talk.mp4"] == ("done", None)
+    lengths = query(corpus, "SELECT length_differs, announced_s, duration_s FROM sources WHERE uri LIKE '%/talk.mp4'")
+    assert lengths[0][0] is True
+    assert lengths[0][1] == pytest.approx(12, abs=0.1)
+    assert 4 < lengths[0][2] < 8
     expected = {
         "long.wav": r"bytes",
         "silent.wav": r"does not answer within 1 s, 3 times",

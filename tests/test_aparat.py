@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -396,3 +398,22 @@ def test_lists_that_are_not_there_or_not_understood(site: Site, url: str) -> Non
         look(url, Choice(), site.settings)
     site.json(LISTS[url], page())
     assert look(url, Choice(), site.settings) == []
+
+
+def test_yt_dlp_finds_the_plugin_wherever_pdid_runs(tmp_path: Path) -> None:
+    """An editable install is on no folder of sys.path, where yt-dlp looks."""
+    code = (
+        "from corpus_builder.acquire.client import Client\n"
+        "from corpus_builder.acquire.records import FetchSettings\n"
+        "print(type(Client(FetchSettings()).get_info_extractor('Aparat')).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr.strip()) == ("AparatPdidIE", "")
+
+
+def test_the_wheel_takes_the_plugin_along(repository: Path) -> None:
+    """As a namespace package: other packages may bring plugins too."""
+    setuptools = pytest.importorskip("setuptools")
+    find = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]["find"]
+    assert "yt_dlp_plugins.extractor" in setuptools.find_namespace_packages(str(repository), **find)
+    assert not [*(repository / "yt_dlp_plugins").rglob("__init__.py")]

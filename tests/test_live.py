@@ -20,7 +20,7 @@ from corpus_builder.audio import Decoder, Samples
 from corpus_builder.ffmpeg import ffmpeg_path
 from tests.live_server import Cut, Live, LiveServer, Radio, cut_dash, cut_hls, ffmpeg
 
-QUICK = FetchSettings(timeout_s=1.0, retries=1, backoff_s=0.1)
+QUICK = FetchSettings(timeout_s=10.0, retries=1, backoff_s=0.1)
 MP3_BYTES_PER_S = 8000
 
 
@@ -171,23 +171,23 @@ def test_playlists_out_of_order_and_numbers_that_start_again(hls: Cut, tmp_path:
 
 def test_a_server_that_is_away_for_a_while(hls: Cut, tmp_path: Path) -> None:
     """What left the playlist meanwhile is lost, exactly; the rest is not."""
-    live = Live(hls, there=2, window=2, down=(0.4, 2.2))
+    live = Live(hls, there=2, window=2, down=(1.0, 2.6))
     with LiveServer(live) as server:
-        made = recorded(server.url("live.m3u8"), tmp_path / "made.mka", 2.5, replace(QUICK, timeout_s=3.0))
+        made = recorded(server.url("live.m3u8"), tmp_path / "made.mka", 3.0)
     assert made.reconnects == 1
     taken = sorted({int(path.removesuffix(".seg")) for path in live.log if path.endswith(".seg")})
     lost = [i for i in range(taken[-1]) if i not in taken]
     assert len(lost) >= 1
     assert made.lost_s == pytest.approx(sum(hls.seconds[i] for i in lost), abs=0.1)
-    assert 2.5 <= made.seconds < 2.53
+    assert 3.0 <= made.seconds < 3.03
 
 
 def test_a_server_that_does_not_come_back(hls: Cut, tmp_path: Path) -> None:
     """The recording ends when its time is up, and says how much is missing."""
-    with LiveServer(Live(hls, down=(0.4, 1e9))) as server:
-        made = recorded(server.url("live.m3u8"), tmp_path / "made.mka", 2.5)
-    assert made.seconds == pytest.approx(sum(hls.seconds[:3]), abs=0.05)
-    assert made.lost_s == pytest.approx(2.5 - made.seconds, abs=0.05)
+    with LiveServer(Live(hls, down=(0.8, 1e9))) as server:
+        made = recorded(server.url("live.m3u8"), tmp_path / "made.mka", 3.0, replace(QUICK, timeout_s=0.5))
+    assert 1.0 < made.seconds < 3.0
+    assert made.lost_s == pytest.approx(3.0 - made.seconds, abs=0.001)
 
 
 def test_a_stream_that_ends_early(hls: Cut, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_radio(mp3: bytes, talk: Path, tmp_path: Path) -> None:
     """An endless answer, whose connection breaks once: what is missed is about as long as the silence was."""
     radio = Radio(mp3, MP3_BYTES_PER_S, breaks_after=(1.0,), silent_s=1.0)
     with LiveServer(radio) as server:
-        made = recorded(server.url("radio"), tmp_path / "made.mka", 3.0, replace(QUICK, timeout_s=3.0))
+        made = recorded(server.url("radio"), tmp_path / "made.mka", 3.0)
     assert (radio.connections, made.reconnects) == (2, 1)
     assert 3.0 <= made.seconds < 3.05
     assert 0.9 < made.lost_s < 2.0
@@ -242,6 +242,7 @@ def test_rtmp(talk: Path, tmp_path: Path) -> None:
         made = recorded(url, tmp_path / "made.mka", 2.0, FetchSettings(timeout_s=20.0, backoff_s=0.3))
         process.kill()
     assert 2.0 <= made.seconds < 2.05
+    assert made.lost_s == 0.0
     assert place(sound(made.path), sound(talk))[1] > 0.97
 
 

@@ -109,7 +109,7 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file or folder .*nope\.wav"):
         find_sources([str(tmp_path / "a.wav"), str(tmp_path / "nope.wav")], PERSIAN)
     for refused in ("file:///etc/passwd", "ftp://example.org/a.mp3", "data:audio/wav;base64,AAAA", "https://"):
-        with pytest.raises(UsageError, match="is not fetched|is no web address"):
+        with pytest.raises(UsageError, match="can't be fetched|is no web address"):
             find_sources([refused], PERSIAN)
     with pytest.raises(UsageError, match="misspelling of 'Yazdi'"):
         find_sources([str(tmp_path / "a.wav")], PERSIAN, accent="Yazdii")
@@ -210,7 +210,7 @@ def test_the_file_goes_over_the_argument_and_the_accent_option_fills_in(tmp_path
         ("source,accent,accent\na.wav,Lori,Yazdi\n", "line 1: the column 'accent' is there twice"),
         ('source,title\n"a.wav,Lori\nb.wav,x\n', "not valid CSV"),
         ("source,uploaded_at\na.wav,yesterday\n", "line 2: 'yesterday' is no date"),
-        ("source\nftp://example.org/a.mp3\n", "line 2: 'ftp://example.org/a.mp3' is not fetched"),
+        ("source\nftp://example.org/a.mp3\n", "line 2: 'ftp://example.org/a.mp3' can't be fetched"),
         ("source\nempty\n", "line 2: there is no media in the folder"),
         (b"source,title\na.wav,caf\xe9\n", r"is not UTF-8 \(byte 23\)"),
     ],

@@ -96,7 +96,7 @@ COMMENT ON COLUMN sources.site IS 'The site it was downloaded from: youtube, apa
 COMMENT ON COLUMN sources.site_id IS 'The site''s id of it';
 COMMENT ON COLUMN sources.channel_id IS 'The site''s id of who published it';
 COMMENT ON COLUMN sources.fetched_at IS 'When it was downloaded, UTC';
-COMMENT ON COLUMN sources.announced_s IS 'Seconds, the length that the site stated';
+COMMENT ON COLUMN sources.announced_s IS 'Seconds, the length that the site stated, else the file itself';
 COMMENT ON COLUMN sources.lost_s IS 'Seconds that are known to be missing: gaps in a live recording, fragments that could not be had';
 COMMENT ON COLUMN sources.length_differs IS 'Whether announced and decoded length differ by more than 1 % and 2 s; empty where none was announced';
 COMMENT ON COLUMN sources.fetched_with IS 'The tool that downloaded it, with its version';
@@ -120,7 +120,7 @@ COMMENT ON COLUMN fetches.channel IS 'Who published it, as the site says';
 COMMENT ON COLUMN fetches.channel_id IS 'The site''s id of who published it';
 COMMENT ON COLUMN fetches.uploaded_at IS 'When it was published, UTC, as the site says';
 COMMENT ON COLUMN fetches.licence IS 'The licence, as the site states it';
-COMMENT ON COLUMN fetches.announced_s IS 'Seconds, the length that the site stated';
+COMMENT ON COLUMN fetches.announced_s IS 'Seconds, the length that the site stated, else the file itself';
 COMMENT ON COLUMN fetches.lost_s IS 'Seconds that are known to be missing: gaps in a live recording, fragments that could not be had';
 COMMENT ON COLUMN fetches.sha256 IS 'SHA-256 of the bytes that were downloaded, in hex';
 COMMENT ON COLUMN fetches.size_bytes IS 'How many bytes that were';

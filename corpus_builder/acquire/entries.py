@@ -12,7 +12,7 @@ from yt_dlp.utils import unsmuggle_url
 from corpus_builder.acquire.addresses import without_credentials
 from corpus_builder.acquire.client import Client
 from corpus_builder.acquire.provenance import NO_IDS, TITLE, number, site_id_of, site_of, text, uploaded
-from corpus_builder.acquire.records import ASKED, Choice, Entry, FetchError
+from corpus_builder.acquire.records import ASKED, READY, Choice, Entry, FetchError
 
 _LETTERS = str.maketrans({"ك": "ک", "ي": "ی", "ى": "ی", "\u200c": " "})
 _DEPTH = 5  # lists in lists: a channel, its tabs, their playlists
@@ -22,24 +22,23 @@ def expand(client: Client, address: str) -> Iterator[Entry]:
     """The entries behind an address, as they are asked for: one, or a list's. Raises as yt-dlp does, and FetchError."""
     asked = without_credentials(address)
     client.login(address)
-    info = _resolved(client, client.extract_info(address, download=False, process=False))
+    info = _resolved(client, client.extract_info(asked, download=False, process=False))
     if _is_list(info):
         for entry in _of_list(client, info, asked, _DEPTH):
-            yield replace(entry, listed=True)
+            yield replace(entry, listed=True, info={**(entry.info or {}), ASKED: address})
         return
-    info = _processed(client, info, address)
+    info = {**_processed(client, info), ASKED: address}
     yield entry_of(client, info, asked, _canonical(info, asked))
 
 
 def extracted(client: Client, entry: Entry, known: dict[str, Any] | None) -> dict[str, Any]:
     """What yt-dlp needs to download an entry, from what is `known` of it or by asking the site (again)."""
-    address = (entry.info or {}).get(ASKED) or entry.uri
-    client.login(address)
-    if known and known.get(ASKED):
+    client.login((entry.info or {}).get(ASKED) or entry.uri)
+    if known and known.get(READY):
         if known.get("cookies"):
             client._load_cookies(known["cookies"], autoscope=False)  # that the site gave to whoever looked
-        return known
-    page, _, part = address.partition("#") if entry.site in NO_IDS else (address, "", "")
+        return {**known}
+    page, _, part = entry.uri.partition("#") if entry.site in NO_IDS else (entry.uri, "", "")
     info = _resolved(client, known or client.extract_info(page, download=False, process=False))
     if _is_list(info):
         items = [item for item in info.get("entries") or () if item]
@@ -48,12 +47,17 @@ def extracted(client: Client, entry: Entry, known: dict[str, Any] | None) -> dic
             raise FetchError(entry.uri, "it is a list of recordings: ingest its own address")
         about = {key: info.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
         info = _resolved(client, {**about, **items[0]})
-    return _processed(client, info, address)
+    return _processed(client, info)
 
 
-def _processed(client: Client, info: dict[str, Any], address: str) -> dict[str, Any]:
-    """With the format chosen; and the address, since it may hold a user and password that are nowhere else."""
-    return {**client.process_ie_result({**info}, download=False), ASKED: address}
+def _processed(client: Client, info: dict[str, Any]) -> dict[str, Any]:
+    """With the format chosen."""
+    if info.get(READY):
+        return info
+    found = {**client.process_ie_result({**info}, download=False), READY: True}
+    if found.get("direct") and not found.get("filesize"):
+        found["filesize"] = client.lengths.get(found["url"])
+    return found
 
 
 def _resolved(client: Client, info: dict[str, Any] | None) -> dict[str, Any]:
@@ -62,7 +66,8 @@ def _resolved(client: Client, info: dict[str, Any] | None) -> dict[str, Any]:
         if not info:
             raise FetchError("", "there is nothing there", permanent=True)
         if info.get("_type") == "url_transparent":
-            return dict(client.process_ie_result(info, download=False))
+            found = client.process_ie_result(info, download=False)
+            return {**found, READY: not _is_list(found)}
         if info.get("_type") != "url":
             return info
         info = client.extract_info(info["url"], download=False, ie_key=info.get("ie_key"), process=False)
@@ -88,7 +93,7 @@ def _of_list(client: Client, info: dict[str, Any], asked: str, depth: int) -> It
         else:
             client.add_default_extra_info(item, None, None)
             about = {key: info.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
-            yield entry_of(client, {**about, **item}, asked, _in_page(info, item), listed=True)
+            yield entry_of(client, {**about, **item}, asked, _in_page(info, item))
             continue
         if depth and inner:
             yield from _of_list(client, _resolved(client, inner), asked, depth - 1)
@@ -106,7 +111,7 @@ def _flat(client: Client, item: dict[str, Any], extractor: Any, asked: str) -> E
     key = extractor.ie_key() if extractor else "Generic"
     site_id = item.get("id") or (extractor.get_temp_id(item["url"]) if extractor else None)
     info = {**item, "ie_key": key, "extractor_key": key, "id": site_id}
-    return entry_of(client, info, asked, _canonical({**info, "webpage_url": item["url"]}, None), listed=True)
+    return entry_of(client, info, asked, _canonical({**info, "webpage_url": item["url"]}, None))
 
 
 def _canonical(info: dict[str, Any], asked: str | None) -> str:
@@ -131,11 +136,9 @@ def _in_page(page: dict[str, Any], item: dict[str, Any]) -> str:
     return f"{without_credentials(page.get('webpage_url') or '')}#{item.get('id')}"
 
 
-def entry_of(client: Client, info: dict[str, Any], asked: str, uri: str, listed: bool = False) -> Entry:
+def entry_of(client: Client, info: dict[str, Any], asked: str, uri: str) -> Entry:
     """An entry of what yt-dlp knows so far."""
     size = number(info.get("filesize")) or number(info.get("filesize_approx"))
-    if not size and info.get("direct"):
-        size = client.lengths.get(info.get("url") or "")
     return Entry(
         uri=uri,
         asked=asked,
@@ -146,7 +149,6 @@ def entry_of(client: Client, info: dict[str, Any], asked: str, uri: str, listed:
         channel=text(info.get("channel") or info.get("uploader"), TITLE),
         uploaded_at=uploaded(info),
         live=is_live(client, info),
-        listed=listed,
         size_bytes=int(size) if size else None,
         info=info,
     )

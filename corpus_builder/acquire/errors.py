@@ -26,9 +26,7 @@ _BY_HAND = "download it by other means and ingest the file"
 LOG_IN = "it may want you to be logged in (--cookies-from-browser BROWSER, or --cookies FILE)"
 _NO_RUNTIME = "No supported JavaScript runtime"
 _TOLD = (ExtractorError, HTTPError, TransportError, OSError)
-_JUNK = re.compile(
-    r"\s*(;|\.|,)?\s*(please report this issue on|Use --list-formats|\(caused by|See\s+https://github).*", re.S
-)
+_JUNK = re.compile(r"[;.,]? ?(please report this issue on|Use --list-formats|\(caused by|See https://github).*")
 
 
 @contextmanager

@@ -195,6 +195,8 @@ class _Recorder:
             with av.open(self.url, "r", options=options, timeout=patience, metadata_errors="replace") as container:
                 self.resumed = time.monotonic()
                 self._lay(container, new_clock=True)
+            if not self._over():
+                raise RequestError("the connection was closed")
             return False
         with closing(self._open(Part(self.url))) as response:
             head = bytes(response.read(1024))

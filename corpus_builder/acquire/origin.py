@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from catalog.errors import UsageError
-from catalog.records import Fetch, Source, Transcript
+from catalog.records import Fetch, Source, Status, Transcript
 from corpus_builder.acquire.records import Entry, Fetched
+from corpus_builder.audio import stated_seconds
 from corpus_builder.scripts import contradicts, language_code
 from corpus_builder.subtitles import read_subtitles
 
@@ -26,9 +27,12 @@ def described(source: Source, fetch: Fetch) -> Source:
 
 def stored_fetch(fetched: Fetched, source: Source) -> Fetch:
     """The record of a download that became this source; its media lie in the corpus's folder of that name."""
-    path = fetched.path
+    path, announced_s = fetched.path, fetched.fetch.announced_s
+    if announced_s is None and fetched.fetch.recorded_s is None and source.status is Status.DONE:
+        announced_s = stated_seconds(path)
     return replace(
         fetched.fetch,
+        announced_s=announced_s,
         source_id=source.source_id,
         sha256=source.sha256,
         size_bytes=path.stat().st_size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +17,7 @@ NO_IDS = frozenset({"generic", "html5mediaembed"})
 TITLE = 1_000
 """Characters of a title, a channel, a licence."""
 
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TEXT = 100_000  # characters
 _RAW = 5_000_000
 
@@ -93,8 +93,7 @@ def text(value: Any, most: int) -> str | None:
 
 def _clean(words: str) -> str:
     """Without what terminals obey and UTF-8 can't hold; lines stay."""
-    words = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else " " for c in words)
-    return words.replace("\r", "\n")
+    return _UNFIT.sub(" ", words.replace("\r", "\n"))
 
 
 def raw_of(info: dict[str, Any]) -> dict[str, Any]:

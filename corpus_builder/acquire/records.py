@@ -11,8 +11,11 @@ from catalog.errors import PdidError
 from catalog.records import Fetch
 from corpus_builder.acquire.addresses import hidden
 
-ASKED = "_address"
-"""In an entry's info, where yt-dlp has found all it needs to download it: what it was asked by, with credentials."""
+ASKED = "_asked"
+"""In an entry's info: the address it was asked by with its user and password, which yt-dlp's own part never has."""
+
+READY = "_ready"
+"""In an entry's info: whether yt-dlp has found all that it needs to download it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from corpus_builder.acquire.addresses import STREAMS, key_of, refusal, without_credentials
 from corpus_builder.acquire.records import (
-    ASKED,
+    READY,
     Choice,
     Entry,
     Fetched,
@@ -45,7 +45,7 @@ def look(address: str, choice: Choice, settings: FetchSettings) -> list[Entry]:
         raise FetchError(address, reason, permanent=True)
     if urlsplit(address).scheme.lower() in STREAMS:
         bare = without_credentials(address)
-        return [Entry(bare, bare, "generic", live=True, info={"url": address, "is_live": True, ASKED: address})]
+        return [Entry(bare, bare, "generic", live=True, info={"url": address, "is_live": True, READY: True})]
 
     from corpus_builder.acquire.client import Client
     from corpus_builder.acquire.entries import chosen, expand
