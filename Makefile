@@ -44,7 +44,7 @@ test: setup
 check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict catalog corpus_builder asr_experiments
+	.venv/bin/mypy --strict catalog corpus_builder asr_experiments yt_dlp_plugins
 
 # A folder of models for the tests: the small real ones, and random weights in pyannote's and Demucs' formats.
 .models/.done: | setup

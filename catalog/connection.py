@@ -139,11 +139,10 @@ def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection
             connection.close()  # it was written anew between opening and locking: this is the old one
             continue
         except duckdb.Error as error:
-            if before not in (None, _identity(path)):
-                continue
             said = str(error)
             # the second is the same file held by another connection of this very process
-            if "Could not set lock" not in said and "different configuration" not in said:
+            held = "Could not set lock" in said or "different configuration" in said
+            if not held and before in (None, _identity(path)):
                 raise PdidError(f"the catalog {path} can't be opened: {first_line(error)}") from None
         if time.monotonic() >= deadline:
             pid = re.search(r"\(PID (\d+)\)", said)

@@ -177,24 +177,30 @@ class _Run:
         yield from self._here(arrivals) if self.jobs == 1 else self._in_processes(arrivals)
 
     def _here(self, arrivals: Arrivals) -> Iterator[Outcome]:
-        models: Models | None = None
+        models = self._models(warm=True) if arrivals.awaits_download() else None
         for task in arrivals:
             job = self._settled(task) or self._prepare(task)
             if isinstance(job, Outcome):
                 yield job
                 continue
-            if models is None:
-                from corpus_builder.pipeline import Models  # imports torch
-
-                models = Models(self.plan, os.cpu_count() or 1)
+            models = models or self._models()
             yield self._commit(job, work(job, self.corpus, models, partial(self.watch, job.request)))
+
+    def _models(self, warm: bool = False) -> Models:
+        """The models, each loaded when it is first needed, or now: best while the first download goes on."""
+        from corpus_builder.pipeline import Models  # imports torch
+
+        models = Models(self.plan, os.cpu_count() or 1)
+        for name in ("music", "speech", "diarizer", "dnsmos") if warm else ():
+            getattr(models, name)
+        return models
 
     def _in_processes(self, arrivals: Arrivals) -> Iterator[Outcome]:
         """Several sources at a time; a process that dies costs its source, and the others are tried again alone."""
         waiting: list[Task] = []
         suspects: list[Job] = []
         while waiting or not arrivals.over:
-            if not waiting:
+            if not waiting and not arrivals.awaits_download():  # the processes start while the first one goes on
                 task = arrivals.take()
                 if task and (outcome := self._settled(task)):
                     yield outcome  # before any process is started

@@ -20,8 +20,11 @@ from catalog.exports import restore_split
 from catalog.records import RATE, Address, Mark, Removal, SourceResult, Span, Status
 from catalog.removals import Tombstones, remove_sources, tombstoned
 from catalog.store import Catalog, open_catalog
+from corpus_builder.acquire.addresses import check_address, hidden
+from corpus_builder.acquire.origin import stored_fetch
+from corpus_builder.acquire.records import Choice, Fetched, FetchSettings
 from corpus_builder.audio import Decoder, MediaError, Track, write_clip
-from corpus_builder.clip_files import CLIPS
+from corpus_builder.clip_files import CLIPS, MEDIA
 from corpus_builder.config import Settings
 from corpus_builder.export.job import sha256_of
 from corpus_builder.export.release import TAXONOMY, Release, ReleasedSegment, ReleasedSource
@@ -55,11 +58,11 @@ class Rebuilt:
 def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tell) -> Iterator[Rebuilt]:
     """Recreate the corpus of a release (read from `folder`) in `corpus`; yields each recording's outcome.
 
-    Media is looked for under `media`: by its name, then by SHA-256 among files of its size. Exactly the
-    listed clips are cut, with the recorded gain; what was separated needs Demucs' weights. Labels, texts, links
-    and splits come last. Recordings done in an earlier run are passed over, and those that were taken down in this
-    corpus are refused. Raises UsageError if `corpus` holds
-    recordings that the release does not name, PdidError if it can't be written.
+    Media is looked for under `media`: by its name, then by SHA-256 among files of its size; what is not there and has
+    a web address is downloaded. Exactly the listed clips are cut, with the recorded gain; what was separated needs
+    Demucs' weights. Labels, texts, links and splits come last. Recordings done in an earlier run are passed over, and
+    those that were taken down in this corpus are refused. Raises UsageError if `corpus` holds recordings that the
+    release does not name, PdidError if it can't be written.
     """
     settings = Settings.model_validate(release.about.settings)
     pieces: dict[str, list[ReleasedSegment]] = defaultdict(list)
@@ -76,7 +79,7 @@ def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tel
                 "rebuild into a folder of its own"
             )
         _write_settings(settings, folder, corpus)
-        shelf, cutter = _Shelf(media), _Cutter(release, settings, corpus, tell)
+        shelf, cutter = _Shelf(media, corpus / MEDIA, tell), _Cutter(release, settings, corpus, tell)
         try:
             for row in release.sources:
                 removal = _removal(row, tombstones)
@@ -91,11 +94,12 @@ def rebuild(release: Release, folder: Path, corpus: Path, media: Path, tell: Tel
 
 
 class _Shelf:
-    """The files under the media's folder, hashed when a recording of their size is looked for."""
+    """The files under the media's folder, hashed when a recording of their size is looked for; then the web."""
 
-    def __init__(self, media: Path) -> None:
-        self.media = media
+    def __init__(self, media: Path, downloads: Path, tell: Tell) -> None:
+        self.media, self.downloads, self.tell = media, downloads, tell
         self.sums: dict[Path, str] = {}
+        self.fetched: dict[str, Fetched] = {}  # by source id
 
     @cached_property
     def files(self) -> list[tuple[int, Path]]:
@@ -126,12 +130,33 @@ class _Shelf:
             return None, f"{str(changed)!r} has other bytes than the recording (SHA-256 {str(row.source.sha256)[:16]}…)"
         addresses = [place.address for place in row.places if "://" in place.address]
         if addresses:
-            return None, (
-                f"it is at {addresses[0]}, and this version of pdid does not download: fetch it and name its folder "
-                "with --media"
-            )
+            return self._download(row, addresses)
         names = " or ".join(repr(place.address) for place in row.places) or "its file"
         return None, f"{names} is not under {str(self.media)!r}, nor is any file with its SHA-256"
+
+    def _download(self, row: ReleasedSource, addresses: Sequence[str]) -> tuple[Path | None, str]:
+        """A recording's bytes from the first address that still has them."""
+        from corpus_builder.acquire.web import fetch, look
+
+        whys = []
+        for address in addresses:
+            self.tell(f"downloading {hidden(address)}")
+            try:
+                check_address(address)
+                entries = look(address, Choice(limit=2), FetchSettings())
+                if len(entries) != 1:
+                    whys.append(f"{address} leads to a list now")
+                    continue
+                fetched = fetch(entries[0], self.downloads, FetchSettings(), lambda *_: None)
+            except PdidError as error:
+                whys.append(str(error))
+                continue
+            if self._is(fetched.path, row):
+                self.fetched[row.source.source_id] = fetched
+                return fetched.path, ""
+            fetched.path.unlink()
+            whys.append(f"{address} has other bytes now than the recording (SHA-256 {str(row.source.sha256)[:16]}…)")
+        return None, "; ".join(whys) + "; fetch it elsewhere and name its folder with --media"
 
     def _is(self, path: Path, row: ReleasedSource) -> bool:
         try:
@@ -179,7 +204,8 @@ def _source(
         return outcome
     gone = {segment_id for segment_id, _ in outcome.missing}
     stat = path.stat()
-    uri = address_of(path)
+    fetched = shelf.fetched.get(row.source.source_id)
+    uri = fetched.fetch.uri if fetched else address_of(path)
     result = SourceResult(
         replace(row.source, uri=uri, status=Status.DONE, error=None),
         (Address(uri, row.source.source_id, stat.st_size, stat.st_mtime_ns),),
@@ -191,6 +217,7 @@ def _source(
             for piece in pieces
             if piece.segment.segment_id not in gone
         ),
+        fetch=stored_fetch(fetched, row.source) if fetched else None,
     )
     with open_catalog(cutter.corpus, write=True) as catalog:
         catalog.write_source(result)

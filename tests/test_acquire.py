@@ -360,3 +360,25 @@ def test_downloads_go_on_while_others_are_processed(own_site: WebServer, talk: P
     assert [outcome.status for outcome in outcomes] == [Status.DONE] * 3
     first_done = order.index("commit 0")
     assert any(event == "fetch 1" for event in order[:first_done])
+
+
+def test_a_release_without_sound_is_rebuilt_from_the_web(web: WebServer, tmp_path: Path, pdid: Pdid) -> None:
+    corpus, again, release = tmp_path / "corpus", tmp_path / "again", tmp_path / "release"
+    run(corpus, f"{web.url}/talk.mp3", f"{web.url}/talk.wav")
+    exported = pdid("export", "--format", "metadata", release, "--corpus", corpus)
+    assert exported.code == 0, exported.err
+    web.pages["/talk.wav"] = Page(b"RIFF" + bytes(1000), "audio/wav")  # it has been replaced since
+    found = pdid("rebuild", release, "--corpus", again)
+    assert found.code == 1
+    assert f"{web.url}/talk.wav has other bytes now than the recording" in found.err
+    clips = query(
+        corpus, f"SELECT path FROM segments JOIN sources USING (source_id) WHERE kept AND uri = '{web.url}/talk.mp3'"
+    )
+    assert clips
+    for (path,) in clips:
+        assert (again / path).read_bytes() == (corpus / path).read_bytes()
+    assert query(again, "SELECT status, site FROM sources WHERE uri LIKE '%/talk.mp3'") == [("done", "generic")]
+    del web.pages["/talk.wav"]
+    web.log.clear()
+    assert pdid("rebuild", release, "--corpus", again).code == 0
+    assert set(web.paths()) == {"/talk.wav"}

@@ -165,6 +165,43 @@ def test_what_came_is_kept_for_the_next_run(web: WebServer, site: Path, tmp_path
     assert [one.range for one in web.log] == ["bytes=98304-"]
 
 
+def test_a_part_that_is_the_whole_is_not_fetched_again(web: WebServer, site: Path, tmp_path: Path) -> None:
+    """As a run leaves it that is killed between the last byte and the new name."""
+    entry = found(f"{web.url}/talk.wav")
+    web.faults["/talk.wav"] = Fault(drop_after=100_000, no_ranges=True)
+    refused(entry, tmp_path)
+    (part,) = (tmp_path / ".part").glob("*.part")
+    part.write_bytes((site / "talk.wav").read_bytes())
+    web.faults.clear()
+    web.log.clear()
+    assert fetched(entry, tmp_path).path.read_bytes() == (site / "talk.wav").read_bytes()
+    assert {(one.status, one.sent) for one in web.log} == {(416, 0)}
+
+
+def test_a_part_that_is_longer_than_the_file_is_dropped(web: WebServer, site: Path, tmp_path: Path) -> None:
+    entry = found(f"{web.url}/talk.wav")
+    web.faults["/talk.wav"] = Fault(drop_after=100_000, no_ranges=True)
+    refused(entry, tmp_path)
+    (part,) = (tmp_path / ".part").glob("*.part")
+    part.write_bytes((site / "talk.wav").read_bytes() * 2)
+    web.faults.clear()
+    web.log.clear()
+    assert fetched(entry, tmp_path).path.read_bytes() == (site / "talk.wav").read_bytes()
+    assert web.log[-1].status == 200
+
+
+def test_part_of_a_fragment_is_dropped(web: WebServer, site: Path, tmp_path: Path) -> None:
+    entry = found(f"{web.url}/hls/index.m3u8")
+    web.faults["/hls/seg6.ts"] = Fault(status=404)
+    refused(entry, tmp_path)
+    (first,) = (tmp_path / ".part").glob("*-Frag1")
+    first.rename(f"{first}.part")  # all of it, under the name of a part
+    web.faults.clear()
+    web.log.clear()
+    assert fetched(entry, tmp_path).path.read_bytes() == whole(site, "hls/*.ts")
+    assert [path for path in web.paths() if path.endswith(".ts")] == ["/hls/seg0.ts", "/hls/seg6.ts"]
+
+
 def test_a_file_that_has_changed_comes_whole(web: WebServer, site: Path, tmp_path: Path) -> None:
     old, new = (site / "talk.wav").read_bytes(), (site / "talk.wav").read_bytes()[::-1]
     web.pages["/a.wav"] = Page(old, "audio/wav", headers={"ETag": '"old"'})
@@ -367,9 +404,6 @@ def test_killed_and_run_again(web: WebServer, site: Path, tmp_path: Path, progra
 
 
 def test_what_the_caller_raises_ends_it(web: WebServer, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
     def tell(so_far: int, _: int | None) -> None:
         if so_far > 50_000:
             raise FetchError("", "stopped")
@@ -401,21 +435,32 @@ def test_many_at_a_time_and_in_silence(
     assert capfd.readouterr() == ("", "")
 
 
+def explanation(error: Exception, *messages: str) -> str:
+    """What is said of an error that yt-dlp raises after some messages."""
+    with Client(SETTINGS) as client:
+        client.messages.lines.extend(messages)
+        with pytest.raises(FetchError) as failed, explained("https://a/", client):
+            raise error
+    return failed.value.why
+
+
 def test_a_missing_javascript_runtime_is_named() -> None:
     from yt_dlp.utils import DownloadError, ExtractorError
 
-    with Client(SETTINGS) as client, pytest.raises(FetchError) as failed, explained("https://youtu.be/x", client):
-        client.messages.warning("[youtube] No supported JavaScript runtime could be found. Only deno is …")
-        cause = ExtractorError("Requested format is not available. Use --list-formats", expected=True)
-        raise DownloadError("ERROR: [youtube] x", (ExtractorError, cause, None))
-    assert failed.value.why == (
-        "there is no sound in it that can be downloaded; "
-        "YouTube wants a JavaScript runtime, and there is none: pip install deno"
+    cause = ExtractorError("Requested format is not available. Use --list-formats", expected=True)
+    error = DownloadError("ERROR: [youtube] x", (ExtractorError, cause, None))
+    warning = "[youtube] No supported JavaScript runtime could be found. Only deno is enabled by default"
+    sentence = "there is no sound in it that can be downloaded"
+    assert explanation(error) == sentence
+    assert explanation(error, warning) == (
+        f"{sentence}; YouTube wants a JavaScript runtime, and there is none: pip install deno"
     )
 
 
-def test_what_yt_dlp_stumbles_over_is_said(tmp_path: Path) -> None:
-    with Client(SETTINGS) as client, pytest.raises(FetchError) as failed, explained("https://a/", client):
-        {}["of another shape"]
-    assert "does not understand what the site answers (KeyError: 'of another shape')" in failed.value.why
-    assert "pip install -U yt-dlp" in failed.value.why
+def test_what_yt_dlp_stumbles_over_is_said() -> None:
+    from yt_dlp.utils import ExtractorError
+
+    why = explanation(KeyError("title"))
+    assert "does not understand what the site answers (KeyError: 'title'); update it (pip install -U yt-dlp" in why
+    private = ExtractorError("\x1b[0;31mPrivate video\n  See https://github.com/yt-dlp/wiki", expected=True)
+    assert explanation(private) == "Private video"

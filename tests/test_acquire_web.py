@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchError, F
 from corpus_builder.acquire.subtitles import fetch_subtitles
 from corpus_builder.acquire.web import fetch, key_of, look
 from corpus_builder.audio import Decoder
+from tests.media import ffmpeg
 from tests.web_server import Fault, LiveHls, Page, Request, WebServer, feed
 
 SETTINGS = FetchSettings(backoff_s=0.01, timeout_s=5.0, retries=2, min_free_bytes=0)
@@ -90,6 +93,49 @@ def test_fragments_are_joined_in_order(
 def test_sound_alone_is_taken_where_it_is_offered(web: WebServer, tmp_path: Path) -> None:
     assert sound_s(get(f"{web.url}/hls/master.m3u8", tmp_path).path) == pytest.approx(12.0, abs=0.2)
     assert "/hls/video.m3u8" not in web.paths()
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "one file"])
+def test_other_kinds_of_hls(web: WebServer, site: Path, tmp_path: Path, kind: str) -> None:
+    web.folder = tmp_path
+    (tmp_path / "hls").mkdir()
+    (tmp_path / "hls" / "key").write_bytes(bytes(range(16)))
+    (tmp_path / "keys").write_text(f"key\n{tmp_path / 'hls' / 'key'}\n")
+    how = ("-hls_key_info_file", tmp_path / "keys") if kind == "encrypted" else ("-hls_flags", "single_file")
+    vod = ("-f", "hls", "-hls_time", "2", "-hls_playlist_type", "vod")
+    ffmpeg("-i", site / "talk.wav", "-c:a", "aac", *vod, *how, tmp_path / "hls" / "index.m3u8")
+    came = get(f"{web.url}/hls/index.m3u8", tmp_path / "media")
+    assert sound_s(came.path) == pytest.approx(12.0, abs=0.2)
+    assert came.fetch.announced_s == pytest.approx(12.0, abs=0.2)
+    assert (len(web.requests("/hls/key")) == 1) is (kind == "encrypted")
+
+
+def test_requests_are_spaced_and_downloads_held_back(web: WebServer, tmp_path: Path) -> None:
+    slow = replace(SETTINGS, sleep_s=0.2, rate_limit=400_000)
+    (entry,) = look(f"{web.url}/hls/master.m3u8", Choice(), slow)
+    times = [one.at for one in web.log]
+    assert len(times) == 3
+    assert all(after - before >= 0.2 for before, after in pairwise(times))
+    (entry,) = look(f"{web.url}/talk.wav", Choice(), SETTINGS)
+    began = time.monotonic()
+    fetch(entry, tmp_path, replace(SETTINGS, rate_limit=400_000), lambda *_: None)
+    assert time.monotonic() - began > 0.8  # for 384 kB
+
+
+def test_youtube_has_one_address_for_each(web: WebServer) -> None:
+    """Nobody at YouTube is asked: a list names it, and its address says which it is."""
+    items = [
+        ("one", f"https://{place}", None, None)
+        for place in ("www.youtube.com/shorts/abcdefghijk", "youtu.be/abcdefghijk")
+    ]
+    web.pages["/feed"] = feed("", items)
+    (entry,) = look(f"{web.url}/feed", Choice(), SETTINGS)
+    assert (entry.uri, entry.site, entry.site_id) == (
+        "https://www.youtube.com/watch?v=abcdefghijk",
+        "youtube",
+        "abcdefghijk",
+    )
+    assert web.paths() == ["/feed"]
 
 
 ITEMS = [
@@ -257,6 +303,16 @@ def test_a_live_stream_is_recorded(web: WebServer, tmp_path: Path) -> None:
     assert came.fetch.recorded_s == pytest.approx(3.0, abs=0.2)
     assert sound_s(came.path) == pytest.approx(3.0, abs=0.3)
     assert came.fetch.announced_s is None
+
+
+def test_a_live_dash_stream_is_recorded(web: WebServer, site: Path, tmp_path: Path) -> None:
+    began = f"{datetime.now(UTC) - timedelta(seconds=12):%Y-%m-%dT%H:%M:%SZ}"
+    text = (site / "dash" / "manifest.mpd").read_text()
+    text = text.replace('type="static"', f'type="dynamic" availabilityStartTime="{began}" minimumUpdatePeriod="PT1S"')
+    web.pages["/dash/live.mpd"] = Page(text.encode(), "application/dash+xml")
+    came = get(f"{web.url}/dash/live.mpd", tmp_path, replace(SETTINGS, record_s=3.0))
+    assert came.fetch.recorded_s == pytest.approx(3.0, abs=0.2)
+    assert sound_s(came.path) == pytest.approx(3.0, abs=0.3)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from corpus_builder.audio import Samples
 from tests.catalog_rows import kept, make_result
 from tests.furnished import furnish
 from tests.media import EMBEDDED, Pdid, convert, query, start_pdid, write_wav
+from tests.web_server import WebServer
 
 VIEWS = {
     "segments": "SELECT * FROM segments ORDER BY segment_id",
@@ -160,13 +161,15 @@ def test_what_is_missing_is_listed_and_comes_later(pdid: Pdid, release: Path, me
     assert query(tmp_path / "new", "SELECT count(*) FROM transcripts") == [(len(lines(release / "transcripts.jsonl")),)]
 
 
-def test_a_web_address_is_not_fetched_but_explained(pdid: Pdid, release: Path, tmp_path: Path) -> None:
+def test_a_web_address_that_has_nothing_is_explained(pdid: Pdid, release: Path, tmp_path: Path) -> None:
     rows = lines(release / "sources.jsonl")
-    rows[0]["places"] = [{"address": "https://example.org/watch?v=1", "size_bytes": None}]
-    (release / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = pdid("rebuild", release, "--corpus", tmp_path / "new")
+    with WebServer(tmp_path) as site:
+        rows[0]["places"] = [{"address": f"{site.url}/gone.wav", "size_bytes": None}]
+        (release / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = pdid("rebuild", release, "--corpus", tmp_path / "new")
     assert done.code == 1
-    assert "it is at https://example.org/watch?v=1, and this version of pdid does not download" in done.err
+    assert f"{site.url}/gone.wav can't be fetched: there is nothing there (404" in done.err
+    assert "name its folder with --media" in done.err
 
 
 def test_a_release_of_some_clips_holds_no_others(pdid: Pdid, corpus: Path, media: Path, tmp_path: Path) -> None:

@@ -353,6 +353,7 @@ def test_it_can_be_named_in_many_ways(pdid: Pdid, corpus: Path, name: str) -> No
 
 def test_another_form_of_an_address_means_the_same_recording(pdid: Pdid, corpus: Path) -> None:
     assert site_of("https://youtu.be/BaW_jenozKc?si=x") == ("youtube", "BaW_jenozKc")
+    assert site_of("https://www.aparat.com/video/video/embed/videohash/8dflw/vt/frame") == ("aparat", "8dflw")
     assert site_of("https://example.com/talk.mp4") is None
     fetch = make_fetch(GONE, uri="https://www.youtube.com/watch?v=BaW_jenozKc", site="youtube", site_id="BaW_jenozKc")
     with open_catalog(corpus, write=True) as catalog:
@@ -371,6 +372,8 @@ def test_another_form_of_an_address_means_the_same_recording(pdid: Pdid, corpus:
         ("012", "'012' is no recording"),
         ("1111", "'1111' begins the ids of 2 recordings: 1111111111111111, 1111999999999999"),
         ("file:///etc/passwd", "expected http:// or https://, not 'file'"),
+        ("https://www.youtube.com/watch?v=BaW_jenozKc&list=PLx", "is that of a list"),
+        ("https://www.aparat.com/playlist/123", "is that of a list"),
         ("https://radio.example/all", "by 'https://radio.example/all' 2 recordings were asked for"),
     ],
 )

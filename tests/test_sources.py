@@ -109,7 +109,7 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file or folder .*nope\.wav"):
         find_sources([str(tmp_path / "a.wav"), str(tmp_path / "nope.wav")], PERSIAN)
     for refused in ("file:///etc/passwd", "ftp://example.org/a.mp3", "data:audio/wav;base64,AAAA", "https://"):
-        with pytest.raises(UsageError, match="can't be fetched|is no web address"):
+        with pytest.raises(UsageError, match=r"can't be fetched|is no web address"):
             find_sources([refused], PERSIAN)
     with pytest.raises(UsageError, match="misspelling of 'Yazdi'"):
         find_sources([str(tmp_path / "a.wav")], PERSIAN, accent="Yazdii")

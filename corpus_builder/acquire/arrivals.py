@@ -87,6 +87,12 @@ class Arrivals:
         with self.change:
             return None if self.looks or self.busy else len(self.ready) + len(self.fetches)
 
+    def awaits_download(self) -> bool:
+        """Wait until something is ready, being downloaded, or nothing will come; whether it is a download."""
+        with self.change:
+            self.change.wait_for(lambda: self.ready or self.here or self._idle)
+            return bool(self.here) and not self.ready
+
     def take(self, wait_s: float | None = None) -> Task | None:
         """The next task; None if none comes within `wait_s` seconds, or none will come."""
         with self.change:

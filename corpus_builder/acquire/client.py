@@ -82,6 +82,7 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
             "logger": self.messages,
             "color": "never",
             "format": "bestaudio/best",
+            "format_sort": ["res:360"],  # where sound comes with a picture only: a small one, yet not the worst sound
             "noplaylist": True,  # watch?v=…&list=… is the video; the list has an address of its own
             "extract_flat": "in_playlist",
             "cachedir": False,

@@ -56,7 +56,7 @@ def download(
     else:
         downloader, word = (_File if kind is HttpFD else kind)(client, client.params), _word(info)
     path = stem.with_name(f"{stem.name}-{word}.{ending}")
-    _check_space(client, info, path, settings, joins=seconds is not None)
+    _check_space(info, path, settings, joins=seconds is not None)
     if isinstance(downloader, _File):
         _in_one_piece(client, downloader, info, path, told)
     elif not downloader.download(str(path), info)[0]:
@@ -104,7 +104,13 @@ def _in_one_piece(client: Client, downloader: _File, info: dict[str, Any], path:
                     raise DownloadError("; ".join([*client.messages.lines][-1:]) or "yt-dlp gives no reason")
                 return
             except (TransportError, HTTPError, ContentTooShortError) as error:
-                hopeless = isinstance(error, HTTPError) and error.status < 500
+                beyond = isinstance(error, HTTPError) and error.status == 416 and _size(part) > 0
+                if beyond and error.response.headers.get("Content-Range") == f"bytes */{_size(part)}":
+                    part.rename(path)  # a run was killed between the last byte and this
+                    return
+                if beyond:  # it is shorter than what came of it before
+                    part.unlink()
+                hopeless = isinstance(error, HTTPError) and error.status < 500 and not beyond
                 if hopeless or isinstance(error, CertificateVerifyError):
                     raise
                 came = _size(part)
@@ -127,11 +133,9 @@ def _validator(headers: Any) -> str | None:
     return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
-def _check_space(client: Client, info: dict[str, Any], path: Path, settings: FetchSettings, *, joins: bool) -> None:
+def _check_space(info: dict[str, Any], path: Path, settings: FetchSettings, *, joins: bool) -> None:
     """Raise FetchError if there is no room for it, as far as its size is known."""
-    size = (
-        number(info.get("filesize")) or client.lengths.get(str(info.get("url"))) or number(info.get("filesize_approx"))
-    )
+    size = number(info.get("filesize")) or number(info.get("filesize_approx"))
     if not size:  # kbit/s
         size = (number(info.get("duration")) or 0.0) * (number(info.get("tbr")) or number(info.get("abr")) or 0.0) * 125
     there = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))

@@ -84,6 +84,8 @@ class _Whole(FragmentFD):  # type: ignore[misc]  # yt-dlp has no types
 
     def _is_fetched(self, ctx: dict[str, Any], fragment: dict[str, Any], info: dict[str, Any]) -> bool:
         ctx["fragment_index"] = fragment["frag_index"]  # names the file
+        # of a killed run: too little to be worth resuming, and if it is all of it yt-dlp would fail on it (416)
+        Path(f"{_file(ctx, fragment)}.part").unlink(missing_ok=True)
         headers = dict(info.get("http_headers") or {})
         if part := fragment.get("byte_range"):
             headers["Range"] = f"bytes={part['start']}-{part['end'] - 1}"

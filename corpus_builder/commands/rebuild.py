@@ -37,7 +37,8 @@ Run it again when more of the media is at hand: what is done is passed over.
 def rebuild(ctx: click.Context, release: Path, media: Path | None, corpus: Path, as_json: bool) -> None:
     """Recreate the corpus that RELEASE describes, as `pdid export --format metadata` wrote it.
 
-    Recordings are recognised by their bytes (SHA-256). The same clips are cut out of them, with the recorded gain,
+    Recordings are recognised by their bytes (SHA-256); those of web addresses are downloaded if they are not under
+    --media. The same clips are cut out of them, with the recorded gain,
     and labels, texts, speakers and splits are as they were, with the same ids. What can't be recreated is listed.
     """
     from rich.console import Console

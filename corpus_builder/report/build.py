@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from catalog.errors import PdidError
+from catalog.fetches import fetches
 from catalog.page import bdi, el, join, page
 from catalog.store import open_catalog
 from corpus_builder.report import hours, lanes, listen, scores, words
@@ -40,7 +41,7 @@ def write_report(corpus: Path, taxonomy: Taxonomy, source_id: str | None, tell: 
     """
     tell("asking the catalog")
     with open_catalog(corpus) as catalog:
-        media = media_at_hand(catalog.addresses().values())
+        media = media_at_hand(corpus, catalog.addresses().values(), fetches(catalog).values())
         first = [hours.overview(catalog), hours.by_accent(catalog), hours.funnel(catalog), scores.scores(catalog)]
         middle = [words.labels(catalog, {accent.name for accent in taxonomy.accents}), words.texts(catalog)]
         middle += [words.speakers(catalog), words.splits(catalog)]

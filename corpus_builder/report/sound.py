@@ -13,7 +13,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from catalog.errors import PdidError
-from catalog.records import RATE, Address
+from catalog.records import RATE, Address, Fetch
 from corpus_builder.audio import Decoder, Samples, open_media
 
 SEEK_FROM_S = 120.0  # from here on an excerpt is sought, not decoded up to
@@ -39,9 +39,12 @@ class Budget:
         return sound
 
 
-def media_at_hand(addresses: Iterable[Address]) -> dict[str, Path]:
-    """The file of each source that is still where it was, unchanged in size, by source id."""
+def media_at_hand(corpus: Path, addresses: Iterable[Address], fetches: Iterable[Fetch] = ()) -> dict[str, Path]:
+    """The file of each source that is still where it was, unchanged in size, by source id; downloads in `corpus`."""
     found: dict[str, Path] = {}
+    for fetch in fetches:
+        if fetch.media and (corpus / fetch.media).is_file():
+            found[fetch.source_id] = corpus / fetch.media
     for address in addresses:
         uri = address.uri
         path = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri)
