@@ -39,7 +39,7 @@ demo: setup
 	$(PDID) demo
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	.venv/bin/ruff check .

@@ -26,6 +26,8 @@ from catalog.errors import PdidError, UsageError
 CHANNELS = (32, 64, 128, 256)
 STRIDE = 8  # pixels, in time and frequency, of one cell of the fourth convolution's output
 PREDICT_BATCH = 32
+PATIENCE = 10
+"""Epochs without a better macro-F1 on the dev clips after which training ends."""
 FORMAT = 1
 
 Ints = NDArray[np.int64]
@@ -194,8 +196,9 @@ def train_classifier(
     """Train on the clips `train` of `mels`; `labels` are all clips' accents.
 
     Cross-entropy with balanced class weights, Adam, SpecAugment; every epoch sees one random crop of every clip.
-    With `dev` clips the weights of the epoch with their best macro-F1 are kept, else the last. On one processor
-    type and thread count the same seed gives the same weights; the caller's random state is left as it was.
+    With `dev` clips the weights of the epoch with their best macro-F1 are kept and training ends when that stops
+    growing (`PATIENCE`), else the last. On one processor type and thread count the same seed gives the same weights;
+    the caller's random state is left as it was.
 
     Raises UsageError with fewer than two accents to tell apart, PdidError if the loss stops being a number.
     """
@@ -222,7 +225,7 @@ def train_classifier(
         weights = len(truth) / (len(accents) * np.bincount(truth, minlength=len(accents)))
         loss_of = nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32, device=device))
         adam = torch.optim.Adam(net.parameters(), settings.learning_rate)
-        best, kept = -math.inf, net.state_dict()
+        best, best_epoch, kept = -math.inf, 0, net.state_dict()
         for epoch in range(settings.epochs):
             net.train()
             for x, y in _batches(mels, train, truth, made.window, epoch, settings):
@@ -235,9 +238,10 @@ def train_classifier(
             if dev:
                 f1 = score([number[labels[i]] for i in dev], predict(made, mels, dev).argmax(1), len(accents)).macro_f1
                 if f1 > best:
-                    best, kept = f1, {name: value.clone() for name, value in net.state_dict().items()}
-                if best == 1.0:
-                    break  # no later epoch could take its place
+                    best, best_epoch = f1, epoch
+                    kept = {name: value.clone() for name, value in net.state_dict().items()}
+                if best == 1.0 or epoch - best_epoch >= PATIENCE:  # after a perfect one no other could take its place
+                    break
             progress((epoch + 1) / settings.epochs)
         progress(1.0)
         if dev:

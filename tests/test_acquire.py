@@ -177,7 +177,10 @@ def test_fifty_sources_ten_of_them_faulty(own_site: WebServer, make_wav: Callabl
     assert failed == own_site.faults.keys() | {"/login", "/noise.mp3"}
 
 
-def test_a_killed_download_goes_on_where_it_was(own_site: WebServer, talk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_stopped_download_goes_on_where_it_was(
+    own_site: WebServer, talk: Path, tmp_path: Path, how: signal.Signals, code: int
+) -> None:
     corpus = tmp_path / "corpus"
     whole = convert(talk, own_site.folder / "talk.wav", "-ar", 48_000, "-ac", 2)
     size = whole.stat().st_size
@@ -190,8 +193,9 @@ def test_a_killed_download_goes_on_where_it_was(own_site: WebServer, talk: Path,
         and not (sum(f.stat().st_size for f in part.glob("*")) if part.is_dir() else 0) > size // 4
     ):
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(how)
+    process.communicate(timeout=20)
+    assert process.returncode == code
     there = sum(file.stat().st_size for file in part.glob("*"))
     assert size // 4 < there < size
     own_site.faults.clear()
