@@ -92,14 +92,15 @@ def recordings(n: int, seconds: int, folder: Path) -> list[Path]:
     programmes = sorted(p for p in Path(os.environ["PDID_TEST_DATA"], "programmes").iterdir() if p.suffix != ".json")
     once = folder / "once.wav"
     ffmpeg = [str(ffmpeg_path()), "-v", "error", "-y"]
-    inputs = [word for p in programmes for word in ("-i", str(p))]
-    joined = "".join(f"[{i}:a]" for i in range(len(programmes))) + f"concat=n={len(programmes)}:v=0:a=1"
+    twice = 2 * programmes  # so that a stretch may begin anywhere in the first round
+    inputs = [word for p in twice for word in ("-i", str(p))]
+    joined = "".join(f"[{i}:a]" for i in range(len(twice))) + f"concat=n={len(twice)}:v=0:a=1"
     subprocess.run([*ffmpeg, *inputs, "-filter_complex", joined, "-ac", "1", "-ar", "44100", str(once)], check=True)
-    length = (once.stat().st_size - 44) / 88200
+    length = (once.stat().st_size - 44) / 88200 / 2
     (folder / "media").mkdir()
     files = [folder / "media" / f"{i:03d}.mp3" for i in range(n)]
     for i, file in enumerate(files):
-        cut = ["-stream_loop", "-1", "-ss", f"{i * length / n:.1f}", "-i", str(once), "-t", str(seconds)]
+        cut = ["-ss", f"{i * length / n:.1f}", "-t", str(seconds), "-i", str(once)]
         subprocess.run([*ffmpeg, *cut, "-b:a", "128k", str(file)], check=True)
     return files
 

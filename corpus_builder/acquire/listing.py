@@ -20,7 +20,7 @@ def listed(tasks: Iterable[Task], corpus: Path, plan: Plan, settings: FetchSetti
     seen: set[str] = set()
     for task in tasks:
         request = task.request
-        if request.address is None or task.need in (Need.NOTHING, Need.REFUSED):
+        if request.address is None or task.size_bytes or task.need in (Need.NOTHING, Need.REFUSED):
             seen.add(request.uri)
             yield task
             continue
