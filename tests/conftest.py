@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ from tests.media import EMBEDDED, Pdid, make_pdid, start_pdid
 from tests.web_server import WebServer, make_site
 
 MakeWav = Callable[..., Path]
+
+# Started in the background of a script, this process ignores Ctrl-C, and would hand that on to the programs it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
