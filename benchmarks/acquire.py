@@ -1,12 +1,12 @@
 """Wall time of `pdid ingest URL…` against downloading alone and processing alone, one after the other, same files.
 
-    python benchmarks/acquire.py [FILES [SECONDS]]
+    python benchmarks/acquire.py [FILES [SECONDS [DOWNLOADS]]]
 
 FILES recordings of SECONDS each (default: 24 of 120) are cut from the programmes under $PDID_TEST_DATA. They are
 first ingested from the disk, then fetched from a local server whose link, shared by all connections, is just so slow
-that this takes as long, then ingested from that server. Few files can't overlap well: the first must come before
-there is anything to process, and the last is processed when there is nothing left to fetch. Prints the machine and
-one table; run it on an otherwise idle machine.
+that this takes as long, then ingested from that server, DOWNLOADS (default: 3) at a time. Few files can't overlap
+well: the first must come before there is anything to process, and the last is processed when there is nothing left to
+fetch. Prints the machine and one table; run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from typing import Any
 from corpus_builder.ffmpeg import ffmpeg_path
 
 BLOCK = 16 << 10
-AT_A_TIME = 3  # downloads, when only downloading
 
 
 class Server(ThreadingHTTPServer):
@@ -123,7 +122,7 @@ def download(url: str) -> int:
         return len(response.read())
 
 
-def main(n: int = 24, seconds: int = 120) -> None:
+def main(n: int = 24, seconds: int = 120, downloads: int = 3) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = recordings(n, seconds, folder)
@@ -134,17 +133,18 @@ def main(n: int = 24, seconds: int = 120) -> None:
             urls = [f"http://127.0.0.1:{server.server_port}/{file.name}" for file in files]
             server.rate = size / processing
             start = time.perf_counter()
-            with ThreadPoolExecutor(AT_A_TIME) as pool:
+            with ThreadPoolExecutor(downloads) as pool:
                 assert sum(pool.map(download, urls)) == size
             downloading = time.perf_counter() - start
             server.sent = 0
+            (folder / "web").mkdir()
+            (folder / "web" / "pdid.toml").write_text(f"[fetch]\ndownloads = {downloads}\n")
             both, same = ingest(urls, folder / "web")
             assert abs(same - media) < 0.01 * media, f"{same} s of media from the web, {media} s from the disk"
             server.shutdown()
     longer = max(downloading, processing)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors; {n} files, {media:.0f} s of media"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} processors; {n} files, {media:.0f} s of media, {downloads} downloads at a time")
     print(f"link of {size / processing / 1e3:.0f} kB/s; sent {server.sent / size:.2f} times the files' size\n")
     print("| run | wall s | of the longer |\n|---|---|---|")
     rows = ("downloading alone", downloading), ("processing alone", processing), ("`pdid ingest URL…`", both)
