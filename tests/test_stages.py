@@ -218,7 +218,9 @@ def test_pieces_tile_and_clips_are_what_was_asked_for(found: Findings, wanted: S
         assert all(clip.start <= turn.start and turn.end <= clip.end for turn in inside), "no word is cut"
         assert not spoken[clip.start] or clip.start in {turn.start for turn in inside}
         pad = round(wanted.pad_s * RATE)
-        assert inside[0].start - clip.start <= pad
+        # sound before the first word with no pause between may be its soft beginning
+        lead = inside[0].start if inside[0] is found.turns[0] and found.pauses[0].start else 0
+        assert inside[0].start - clip.start <= pad + lead
         assert clip.end - inside[-1].end <= pad + HOP
         for span in found.unwanted_music:
             assert min(span.end, clip.end) - max(span.start, clip.start) <= MUSIC_FRAMES * HOP + pad
