@@ -1,6 +1,6 @@
 """Peak memory of `pdid ingest` on long sources, made by repeating the programmes under $PDID_TEST_DATA.
 
-    python benchmarks/memory.py HOURS... [-- pdid ingest options]
+    python -m benchmarks.memory HOURS... [-- pdid ingest options]
 
 Prints a line per length: hours, wall seconds, peak resident memory of the process in GiB. With
 PDID_MODELS set, Demucs and pyannote take part as the options say.
@@ -9,12 +9,12 @@ PDID_MODELS set, Demucs and pyannote take part as the options say.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from corpus_builder.ffmpeg import ffmpeg_path
 
@@ -34,18 +34,26 @@ def long_source(hours: float, folder: Path) -> Path:
     return target
 
 
+def peak_gib(process: subprocess.Popen[Any]) -> float:
+    """Wait for a process, which must succeed, and return the peak of its resident memory in GiB."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return usage.ru_maxrss / 2**20
+
+
 def main(arguments: list[str]) -> None:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = arguments[cut + 1 :] or ["--diarizer", "embedded"]
     print(f"options: {' '.join(options)}\n\n| hours | wall s | peak GiB |\n|---|---|---|", flush=True)
-    for hours in map(float, arguments[:cut]):  # ascending: the peak is that of the largest process so far
+    for hours in map(float, arguments[:cut]):
         with tempfile.TemporaryDirectory() as folder:
             source = long_source(hours, Path(folder))
             start = time.perf_counter()
             pdid = str(Path(sys.executable).with_name("pdid"))
-            subprocess.run([pdid, "ingest", str(source), "--corpus", f"{folder}/c", *options], check=True)
+            peak = peak_gib(subprocess.Popen([pdid, "ingest", str(source), "--corpus", f"{folder}/c", *options]))
             wall = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(f"| {hours:g} | {wall:.0f} | {peak:.2f} |", flush=True)
 
 

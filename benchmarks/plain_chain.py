@@ -1,9 +1,11 @@
 """The plain chain: what one strings together without pdid, as a yardstick for its speed.
 
-    PDID_MODELS=FOLDER python benchmarks/plain_chain.py MEDIA...
+    PDID_MODELS=FOLDER python benchmarks/plain_chain.py [--emilia] MEDIA...
 
 Per file: decode it all; Demucs over everything (`apply_model`'s defaults); silero's `get_speech_timestamps` on the
 voice; pyannote's pipeline with the settings of its published configuration (window step a tenth, batches of 32).
+With --emilia in the order of Emilia-Pipe (arXiv 2407.05361): standardise (one level for all: -20 dBFS), separate all,
+diarize all, and only then look for speech, in each turn by itself.
 Weights come from $PDID_MODELS (random ones cost the same time). Prints one JSON object: seconds per
 stage, media seconds, and the wall time of everything, imports and model loading included.
 """
@@ -58,7 +60,7 @@ def decode(path: str) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([frame.to_ndarray() for frame in frames], axis=1))
 
 
-def main(paths: list[str]) -> None:
+def main(paths: list[str], emilia: bool) -> None:
     """Run the chain over the files and print its figures."""
     models = Path(os.environ["PDID_MODELS"])
     torch.set_num_threads(os.cpu_count() or 1)  # importing silero_vad has set it to one, which would flatter pdid
@@ -72,21 +74,32 @@ def main(paths: list[str]) -> None:
     for path in paths:
         with stage("decode"):
             mix = decode(path)
+            if emilia:
+                mix *= 0.1 / mix.square().mean().sqrt()
         media_s += mix.shape[1] / RATE
         with stage("separate"), torch.no_grad():
             voice = apply_model(demucs, mix[None])[0, demucs.sources.index("vocals")]
-        with stage("vad"):
             voice = torchaudio.functional.resample(voice.mean(0), RATE, 16_000)
-            speech = get_speech_timestamps(voice, silero, sampling_rate=16_000)
+        speech: list[Any] = []
+        if not emilia:
+            with stage("vad"):
+                speech = get_speech_timestamps(voice, silero, sampling_rate=16_000)
         with stage("diarize"):
             output: Any = pyannote({"waveform": voice[None], "sample_rate": 16_000})
-        found.append({"path": path, "speech": len(speech), "turns": len(output.exclusive_speaker_diarization)})
+        turns = output.exclusive_speaker_diarization
+        if emilia:
+            with stage("vad"):
+                for turn in turns.itersegments():
+                    inside = voice[round(turn.start * 16_000) : round(turn.end * 16_000)]
+                    speech += get_speech_timestamps(inside, silero, sampling_rate=16_000)
+        found.append({"path": path, "speech": len(speech), "turns": len(turns)})
     wall = time.perf_counter() - BEGIN
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     print(json.dumps({"wall_s": round(wall, 2), "media_s": round(media_s, 2), "stages_s": rounded, "files": found}))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or "PDID_MODELS" not in os.environ:
+    media = [word for word in sys.argv[1:] if word != "--emilia"]
+    if not media or "PDID_MODELS" not in os.environ:
         sys.exit(__doc__)
-    main(sys.argv[1:])
+    main(media, "--emilia" in sys.argv)

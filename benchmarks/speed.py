@@ -1,4 +1,4 @@
-"""Wall time of `pdid ingest` against the plain chain, on the same media, weights and machine, one after the other.
+"""Wall time of `pdid ingest` against the plain chain and Emilia's order of stages: same media, weights and machine.
 
     PDID_MODELS=FOLDER python benchmarks/speed.py MEDIA...
 
@@ -47,12 +47,18 @@ def main(media: list[str]) -> None:
             wall, peak, out = run(command, models if weights else "")
             duration = sum(json.loads(line)["duration_s"] for line in out.splitlines())
             rows.append((name, wall, peak))
-    plain, peak, out = run([sys.executable, str(HERE / "plain_chain.py"), *media], models)
+    others = {}
+    for name, option in (("plain chain", ()), ("Emilia's order", ("--emilia",))):
+        others[name] = run([sys.executable, str(HERE / "plain_chain.py"), *option, *media], models)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors; {duration:.0f} s of media\n")
-    print("| run | wall s | wall / media | plain chain takes | peak GiB so far |\n|---|---|---|---|---|")
-    for name, wall, memory in rows:
-        print(f"| {name} | {wall:.1f} | {wall / duration:.3f} | {plain / wall:.1f}x | {memory:.2f} |")
-    print(f"| plain chain | {plain:.1f} | {plain / duration:.3f} | 1x | {peak:.2f} |\n\nplain chain: {out.strip()}")
+    print("| run | wall s | wall / media | plain chain takes | Emilia's order takes | peak GiB so far |", flush=True)
+    print("|---|---|---|---|---|---|")
+    plain, emilia = (wall for wall, _, _ in others.values())
+    for name, wall, memory in [*rows, *((name, wall, peak) for name, (wall, peak, _) in others.items())]:
+        ratios = f"{plain / wall:.1f}x | {emilia / wall:.1f}x"
+        print(f"| {name} | {wall:.1f} | {wall / duration:.3f} | {ratios} | {memory:.2f} |")
+    for name, (_, _, out) in others.items():
+        print(f"\n{name}: {out.strip()}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 from catalog import rows
 from catalog.records import Label, LabelOrigin, LinkRule, Scope, Stretch, Transcript
@@ -52,8 +52,8 @@ def write_judgements(catalog: Catalog, labels: Iterable[Label], transcripts: Ite
     """
     said, texts = list(labels), list(transcripts)
     with catalog.transaction():
-        rows.insert(catalog.connection, INSERT_LABEL, ((_id(label), *astuple(label)) for label in said))
-        rows.insert(catalog.connection, INSERT_TRANSCRIPT, ((_id(text), *astuple(text)) for text in texts))
+        rows.insert(catalog.connection, INSERT_LABEL, ((_id(label), *_values(label)) for label in said))
+        rows.insert(catalog.connection, INSERT_TRANSCRIPT, ((_id(text), *_values(text)) for text in texts))
         for table in ("label", "transcript"):  # whoever says it may have begun before a takedown
             catalog.connection.execute(
                 f"DELETE FROM base.{table} WHERE source_id IN (SELECT source_id FROM base.removal)"
@@ -66,12 +66,13 @@ def write_labels(catalog: Catalog, labels: Iterable[Label]) -> None:
     write_judgements(catalog, labels, ())
 
 
-def labels(catalog: Catalog, source_id: str | None = None) -> list[Label]:
-    """The labels of a source, or of all, oldest first; not those of the sources' own metadata."""
+def labels(catalog: Catalog, source_ids: Sequence[str] | None = None) -> list[Label]:
+    """The labels of some sources, or of all, oldest first; not those of the sources' own metadata."""
     found = catalog.all(
         "SELECT source_id, scope, start_sample, end_sample, raw, accent, origin, author, created_at, confidence"
-        " FROM base.label WHERE ?::VARCHAR IS NULL OR source_id = ? ORDER BY created_at, label_id",
-        [source_id, source_id],
+        " FROM base.label WHERE ?::VARCHAR[] IS NULL OR source_id IN (SELECT unnest(?::VARCHAR[]))"
+        " ORDER BY created_at, label_id",
+        [source_ids, source_ids],
     )
     return [
         Label(r[0], Scope(r[1]), r[2], r[3], r[4], r[5], LabelOrigin(r[6]), r[7], rows.moment(r[8]), r[9])
@@ -84,13 +85,13 @@ def write_transcripts(catalog: Catalog, transcripts: Iterable[Transcript]) -> No
     write_judgements(catalog, (), transcripts)
 
 
-def transcripts(catalog: Catalog, source_id: str | None = None) -> list[Transcript]:
-    """The transcripts of a source, or of all, by source and time."""
+def transcripts(catalog: Catalog, source_ids: Sequence[str] | None = None) -> list[Transcript]:
+    """The transcripts of some sources, or of all, by source and time."""
     found = catalog.all(
         "SELECT source_id, start_sample, end_sample, text, origin, created_at, language, model, confidence, flags"
-        " FROM base.transcript WHERE ?::VARCHAR IS NULL OR source_id = ?"
+        " FROM base.transcript WHERE ?::VARCHAR[] IS NULL OR source_id IN (SELECT unnest(?::VARCHAR[]))"
         " ORDER BY source_id, start_sample, created_at, transcript_id",
-        [source_id, source_id],
+        [source_ids, source_ids],
     )
     return [Transcript(r[0], r[1], r[2], r[3], r[4], rows.moment(r[5]), r[6], r[7], r[8], tuple(r[9])) for r in found]
 
@@ -136,5 +137,11 @@ def _end(rule: LinkRule) -> Sequence[object]:
 
 def _id(record: Label | Transcript | LinkRule) -> str:
     """16 hex digits of the hash of what is said; when it was said plays a part too."""
-    text = json.dumps(astuple(record), default=str, ensure_ascii=False)
+    text = json.dumps(_values(record), default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _values(record: Label | Transcript | LinkRule) -> tuple[object, ...]:
+    """A record as a tuple, as `astuple` has it, which copies deeply and takes longer than writing the rows."""
+    values = (getattr(record, field.name) for field in fields(record))
+    return tuple(astuple(value) if isinstance(value, Stretch) else value for value in values)

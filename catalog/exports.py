@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from catalog import rows
 from catalog.errors import PdidError
 from catalog.records import Export, SplitMember
+from catalog.resolve import show_newest_split
 from catalog.store import Catalog, SplitInfo
 
 INSERT_EXPORT_SOURCE = """
@@ -70,6 +71,6 @@ def restore_split(catalog: Catalog, split: SplitInfo, members: Iterable[SplitMem
             " SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM base.split",
             [split.name, split.seed, rows.plain(dict(split.settings)), rows.plain(split.created_at)],
         )
-        each = ((split.name, segment_id, side) for segment_id, side in sorted(wanted.items()))
-        rows.insert(catalog.connection, rows.INSERT_SPLIT_MEMBER, each)
+        rows.insert(catalog.connection, rows.INSERT_SPLIT_MEMBER, sorted(wanted.items()), split.name)
+        show_newest_split(catalog.connection)
     return True

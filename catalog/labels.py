@@ -28,17 +28,16 @@ class ClipToLabel:
 
 def clips_to_label(catalog: Catalog) -> list[ClipToLabel]:
     """All kept clips, by recording and time."""
-    found = catalog.all(
+    found = catalog.each(
         """
         SELECT
-            segment_id, segment.source_id, start_sample, end_sample, path, coalesce(title, uri),
-            coalesce(link.speaker_id, segment.speaker_id), resolved.accent, accent_origin, text, text_origin
+            segment_id, source_id, start_sample, end_sample, path, coalesce(title, uri),
+            coalesce(link.speaker_id, segment.speaker_id), segment.accent, accent_origin, text, text_origin
         FROM base.segment
         JOIN base.source USING (source_id)
-        LEFT JOIN base.resolved USING (segment_id)
         LEFT JOIN base.link ON link.local_id = segment.speaker_id
         WHERE kept
-        ORDER BY segment.source_id, start_sample, segment_id
+        ORDER BY source_id, start_sample, segment_id
         """
     )
     return [ClipToLabel(*row) for row in found]

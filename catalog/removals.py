@@ -51,7 +51,7 @@ WHERE segment_id IN (SELECT unnest($pieces::VARCHAR[]))
 ORDER BY split_name
 """
 BY_SOURCE = (
-    "address", "stage", "mark", "voice", "resolved", "label_hold", "label", "transcript", "fetch", "segment", "source",
+    "address", "stage", "mark", "voice", "label_hold", "label", "transcript", "fetch", "segment", "source",
 )  # fmt: skip
 LINKS = (
     "DELETE FROM base.link WHERE regexp_replace(local_id, '-[^-]*$', '') IN (SELECT unnest($ids::VARCHAR[]))",

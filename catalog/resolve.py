@@ -1,7 +1,7 @@
 """What the labels and transcripts of a recording say of each of its pieces.
 
 Labels and transcripts are anchored to the recording's time; pieces come and go with the settings. Which of
-them hold for a piece is settled here, once, whenever one or the other changes, and lies in `base.resolved`.
+them hold for a piece is settled here, once, whenever one or the other changes, and lies in the piece's row.
 
 Accent: the most specific scope holds (piece, speaker, recording); in one scope annotator, speaker metadata,
 source metadata, classifier, in this order; then the surer one, then the newer. What somebody said earlier of the
@@ -225,23 +225,53 @@ QUALIFY row_number() OVER (
 ) = 1
 """
 
+NEWEST_SPLIT = """
+SELECT segment_id, split FROM base.split_member
+WHERE split_name = (SELECT split_name FROM base.split ORDER BY position DESC LIMIT 1)
+"""
+
+# pieces are found again by their place in the table: their ids would have all of it searched
+SETTLE = f"""
+UPDATE base.segment SET
+    accent = settled.accent, accent_origin = settled.accent_origin, language = settled.language, text = settled.text,
+    text_origin = settled.text_origin, text_confidence = settled.confidence, text_flags = settled.flags,
+    split = settled.split
+FROM (
+    SELECT
+        segment.rowid AS place, accents.accent, accents.origin AS accent_origin,
+        coalesce(texts.language, source.language) AS language, texts.text, texts.origin AS text_origin,
+        texts.confidence, texts.flags::VARCHAR AS flags, member.split
+    FROM base.segment
+    JOIN base.source USING (source_id)
+    LEFT JOIN ({ACCENTS}) AS accents USING (segment_id)
+    LEFT JOIN ({TEXTS}) AS texts USING (segment_id)
+    LEFT JOIN ({NEWEST_SPLIT}) AS member USING (segment_id)
+    WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))
+) AS settled
+WHERE segment.rowid = settled.place
+"""
+
+SHOW_SPLIT = f"""
+UPDATE base.segment SET split = new.split
+FROM (
+    SELECT segment.rowid AS place, member.split
+    FROM base.segment LEFT JOIN ({NEWEST_SPLIT}) AS member USING (segment_id)
+    WHERE segment.split IS DISTINCT FROM member.split
+) AS new
+WHERE segment.rowid = new.place
+"""
+
 
 def resolve(connection: duckdb.DuckDBPyConnection, source_ids: Sequence[str]) -> None:
-    """Settle accent and text of every piece of these recordings anew, within the caller's transaction."""
+    """Settle accent, text and side of every piece of these recordings anew, within the caller's transaction."""
     if not source_ids:
         return
     ids: dict[str, object] = {"ids": list(source_ids)}
-    for table in ("base.resolved", "base.label_hold"):
-        connection.execute(f"DELETE FROM {table} WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))", ids)
+    connection.execute("DELETE FROM base.label_hold WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))", ids)
     connection.execute(LABEL_HOLDS, ids | {"half": HALF})
-    connection.execute(
-        f"""INSERT INTO base.resolved
-        SELECT
-            segment_id, source_id, accents.accent, accents.origin, texts.text, texts.language, texts.origin,
-            texts.confidence, texts.flags
-        FROM base.segment
-        LEFT JOIN ({ACCENTS}) AS accents USING (segment_id)
-        LEFT JOIN ({TEXTS}) AS texts USING (segment_id)
-        WHERE source_id IN (SELECT unnest($ids::VARCHAR[]))""",
-        ids | {"half": HALF, "slack": SLACK, "covered": COVERED, "block": BLOCK},
-    )
+    connection.execute(SETTLE, ids | {"half": HALF, "slack": SLACK, "covered": COVERED, "block": BLOCK})
+
+
+def show_newest_split(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring the side that every piece shows to the newest split's, within the transaction that wrote it."""
+    connection.execute(SHOW_SPLIT)

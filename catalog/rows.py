@@ -85,7 +85,7 @@ INSERT OR REPLACE INTO base.fetch (
 """
 INSERT_SPLIT_MEMBER = """
 INSERT INTO base.split_member (split_name, segment_id, split)
-SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])
+SELECT ?, unnest(?::VARCHAR[]), unnest(?::VARCHAR[])
 """
 
 
@@ -103,6 +103,11 @@ def insert(
 
 def plain(value: Any) -> Any:
     """What DuckDB takes: no numpy scalars, no enums, UTC without a zone, and NULL for what can't be measured."""
+    kind = type(value)
+    if value is None or kind is int or kind is bool or (kind is str and value.isascii()):
+        return value  # most values, and an import may have millions
+    if kind is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, str):  # a broken file name may hold bytes that are no text
@@ -182,6 +187,7 @@ def _json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
+OF_SOURCES = "WHERE source_id IN (SELECT unnest(?::VARCHAR[]))"
 SELECT_SOURCE = """
 SELECT source_id, uri, sha256, title, accent, speaker, language, licence, channel, uploaded_at, n_samples,
     sample_rate, channels, codec, bandwidth_hz, lost_packets, status, error, extra, accent_raw
@@ -189,39 +195,44 @@ FROM base.source
 WHERE ?::VARCHAR[] IS NULL OR source_id IN (SELECT unnest(?::VARCHAR[]))
 ORDER BY uri, source_id
 """
-SELECT_STAGE = """
+SELECT_ADDRESS = f"""
+SELECT uri, source_id, size_bytes, mtime_ns
+FROM base.address
+{OF_SOURCES}
+ORDER BY uri
+"""
+SELECT_STAGE = f"""
 SELECT source_id, stage, seconds, audio_seconds, config_hash, model, finished_at
 FROM base.stage
-WHERE ?::VARCHAR IS NULL OR source_id = ?
+{OF_SOURCES}
 ORDER BY source_id, finished_at, stage
 """
-SELECT_MARK = """
-SELECT kind, start_sample, end_sample, label, score
+SELECT_MARK = f"""
+SELECT source_id, kind, start_sample, end_sample, label, score
 FROM base.mark
-WHERE source_id = ?
-ORDER BY start_sample, end_sample, kind, label
+{OF_SOURCES}
+ORDER BY source_id, start_sample, end_sample, kind, label
 """
-SELECT_VOICE = """
+SELECT_VOICE = f"""
 SELECT speaker_id, source_id, embedding
 FROM base.voice
-WHERE ?::VARCHAR IS NULL OR source_id = ?
+{OF_SOURCES}
 ORDER BY source_id, speaker_id
 """
-SELECT_SEGMENT = """
+SELECT_SEGMENT = f"""
 SELECT segment_id, source_id, speaker_id, start_sample, end_sample, kept, reject_reason, path, gain_db, loudness_lufs,
     true_peak_dbtp, snr_db, clipped_share, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, dnsmos_ovrl_mix, music_share, separated
 FROM base.segment
-WHERE source_id = ?
-ORDER BY start_sample, end_sample, segment_id
+{OF_SOURCES}
+ORDER BY source_id, start_sample, end_sample, segment_id
 """
-SELECT_FETCH = """
+SELECT_FETCH = f"""
 SELECT
     uri, source_id, site, site_id, asked, title, channel, channel_id, uploaded_at, licence, announced_s, lost_s,
     sha256, size_bytes, media, recorded_s, tool, fetched_at, raw
 FROM base.fetch
-WHERE source_id = ?
-ORDER BY fetched_at DESC, uri
-LIMIT 1
+{OF_SOURCES}
+QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY fetched_at DESC, uri) = 1
 """
 SELECT_REFUSED = """
 SELECT uri, source_id, sha256, site, site_id, reason, removed_at
@@ -231,14 +242,13 @@ LIMIT 1
 """
 SELECT_KEPT = """
 SELECT
-    segment_id, segment.source_id, coalesce(link.speaker_id, segment.speaker_id) AS speaker_id, resolved.accent,
+    segment_id, source_id, coalesce(link.speaker_id, segment.speaker_id) AS speaker_id, segment.accent,
     source.language, start_sample, end_sample, path, source.speaker, source.channel
 FROM base.segment
 JOIN base.source USING (source_id)
-LEFT JOIN base.resolved USING (segment_id)
 LEFT JOIN base.link ON link.local_id = segment.speaker_id
 WHERE kept
-ORDER BY segment.source_id, start_sample, segment_id
+ORDER BY source_id, start_sample, segment_id
 """
 
 

@@ -6,6 +6,7 @@ somebody says of who is whom is anchored to the recording's time (`LinkRule`), a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,13 +78,12 @@ class LocalSpeaker:
     model: str  # of the diarizer: voices of two models can't be compared
     seconds: float  # of speech
     stretch: Stretch | None  # the longest clip, or turn: what stands for the speaker in a rule
-    embedding: tuple[float, ...] | None  # mean voice, unit length
+    embedding: Sequence[float] | None  # mean voice, unit length
     bandwidth_hz: float | None = None  # of the recording
 
 
 def local_speakers(catalog: Catalog) -> list[LocalSpeaker]:
     """The speakers of all recordings, by id."""
-    found = catalog.all(LOCAL_SPEAKERS, {"rate": float(RATE)})
     return [
         LocalSpeaker(
             r[0],
@@ -92,10 +92,10 @@ def local_speakers(catalog: Catalog) -> list[LocalSpeaker]:
             r[3],
             r[4],
             None if r[5] is None else Stretch(r[1], r[5], r[6]),
-            r[7] and tuple(r[7]),
+            r[7] and array("f", r[7]),  # of Python's floats, those of some hundred thousand voices fill the memory
             r[8],
         )
-        for r in found
+        for r in catalog.each(LOCAL_SPEAKERS, {"rate": float(RATE)})
     ]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,8 +26,8 @@ import duckdb
 from catalog import rows
 from catalog.connection import WAIT_S, connect, first_line
 from catalog.errors import PdidError, UsageError
-from catalog.records import Address, Mark, Segment, Source, SourceResult, SpeakerVoice, SplitMember, Stage
-from catalog.resolve import resolve
+from catalog.records import Address, Mark, Segment, Source, SourceResult, SpeakerVoice, SplitMember
+from catalog.resolve import resolve, show_newest_split
 
 T = TypeVar("T")
 
@@ -102,15 +103,17 @@ class Catalog:
         with self.transaction():
             for tombstone in self.all(rows.SELECT_REFUSED, [source_id, result.source.sha256, uris]):
                 raise PdidError(f"{result.source.uri!r}: {rows.to_removal(tombstone).explained}")
-            old = self._strings("SELECT path FROM base.segment WHERE source_id = ? AND kept", [source_id])
+            before = self.all("SELECT accent, accent_raw, accent_at FROM base.source WHERE source_id = ?", [source_id])
+            paths = "SELECT path FROM base.segment WHERE source_id = ? AND kept"
+            old = self._strings(paths, [source_id]) if before else []  # a source that is new costs no search
             lost = self._strings(
                 "SELECT source_id FROM base.source WHERE status <> 'done' AND source_id <> ? AND source_id IN"
                 " (SELECT source_id FROM base.address WHERE list_contains(?::VARCHAR[], uri))",
                 [source_id, uris],
             )
-            before = self.all("SELECT accent, accent_raw, accent_at FROM base.source WHERE source_id = ?", [source_id])
-            self._unlink([result.source], _voices(self.voices(source_id)) != _voices(result.voices))
-            self._delete_source(source_id)
+            self._unlink([result.source], not before or _voices(self.voices(source_id)) != _voices(result.voices))
+            if before:
+                self._delete_source(source_id)
             rows.insert(self.connection, rows.INSERT_SOURCE, [rows.source_row(result.source)])
             self._date_label(source_id, before)
             self._write_addresses(result.addresses)
@@ -176,7 +179,8 @@ class Catalog:
             rows.insert(
                 self.connection,
                 rows.INSERT_SPLIT_MEMBER,
-                ((name, member.segment_id, member.split) for member in chosen),
+                ((member.segment_id, member.split) for member in chosen),
+                name,
             )
             strangers = self._strings(
                 "SELECT segment_id FROM base.split_member WHERE split_name = ? AND segment_id NOT IN"
@@ -185,6 +189,7 @@ class Catalog:
             )
             if strangers:
                 raise PdidError(f"segment {strangers[0]} is not a kept segment of this catalog: it can't be in a split")
+            show_newest_split(self.connection)
         return name
 
     # Reading.
@@ -199,28 +204,43 @@ class Catalog:
         found = self.all("SELECT uri, source_id, size_bytes, mtime_ns FROM base.address ORDER BY uri")
         return {row[0]: Address(*row) for row in found}
 
-    def stages(self, source_id: str | None = None) -> dict[str, list[Stage]]:
-        """The stages that ran, by source id: of one source, or of all."""
-        by_source: dict[str, list[Stage]] = {}
-        for row in self.all(rows.SELECT_STAGE, [source_id, source_id]):
-            by_source.setdefault(row[0], []).append(rows.to_stage(row))
+    def stages(self) -> dict[str, dict[str, str]]:
+        """The stages that ran on each source, with the hash of their settings; sources that agree share one answer."""
+        found = self.all(
+            "SELECT list(source_id), stages, hashes FROM ("
+            " SELECT source_id, list(stage ORDER BY stage) AS stages, list(config_hash ORDER BY stage) AS hashes"
+            " FROM base.stage GROUP BY source_id"
+            ") GROUP BY stages, hashes"
+        )
+        by_source: dict[str, dict[str, str]] = {}
+        for source_ids, stages, hashes in found:
+            one = dict(zip(stages, hashes, strict=True))
+            by_source.update((source_id, one) for source_id in source_ids)
         return by_source
 
     def marks(self, source_id: str) -> list[Mark]:
         """The stored findings about a source, in order of time."""
-        return [Mark(*row) for row in self.all(rows.SELECT_MARK, [source_id])]
+        return [Mark(*row[1:]) for row in self.all(rows.SELECT_MARK, [[source_id]])]
 
-    def voices(self, source_id: str | None = None) -> list[SpeakerVoice]:
-        """The speakers' voices: of one source, or of all."""
-        return [rows.to_voice(row) for row in self.all(rows.SELECT_VOICE, [source_id, source_id])]
+    def voices(self, source_id: str) -> list[SpeakerVoice]:
+        """The voices of a source's speakers."""
+        return [rows.to_voice(row) for row in self.all(rows.SELECT_VOICE, [[source_id]])]
 
     def segments(self, source_id: str) -> list[Segment]:
         """The pieces of a source, kept and rejected, in order of time."""
-        return [rows.to_segment(row) for row in self.all(rows.SELECT_SEGMENT, [source_id])]
+        return [rows.to_segment(row) for row in self.all(rows.SELECT_SEGMENT, [[source_id]])]
 
     def clips(self) -> list[Clip]:
         """All kept segments, by source and time."""
-        return [Clip(*row) for row in self.all(rows.SELECT_KEPT)]
+        held: dict[Any, Any] = {}  # what many clips have in common is in memory once
+
+        def once(value: Any) -> Any:
+            return held.setdefault(value, value)
+
+        return [
+            Clip(r[0], once(r[1]), once(r[2]), once(r[3]), once(r[4]), r[5], r[6], r[7], once(r[8]), once(r[9]))
+            for r in self.each(rows.SELECT_KEPT)
+        ]
 
     def clip_paths(self) -> set[str]:
         """The path of every clip, relative to the corpus folder."""
@@ -231,22 +251,30 @@ class Catalog:
 
         Of several addresses it was downloaded from, `fetch` is the newest.
         """
-        found = self.sources([source_id])
-        if not found:
-            return None
-        addresses = self.all(
-            "SELECT uri, source_id, size_bytes, mtime_ns FROM base.address WHERE source_id = ? ORDER BY uri",
-            [source_id],
-        )
-        return SourceResult(
-            source=found[0],
-            addresses=tuple(Address(*row) for row in addresses),
-            stages=tuple(self.stages(source_id).get(source_id, ())),
-            marks=tuple(self.marks(source_id)),
-            voices=tuple(self.voices(source_id)),
-            segments=tuple(self.segments(source_id)),
-            fetch=next(map(rows.to_fetch, self.all(rows.SELECT_FETCH, [source_id])), None),
-        )
+        return next(self.results([source_id]), None)
+
+    def results(self, source_ids: Sequence[str]) -> Iterator[SourceResult]:
+        """As `result`, of those of these sources that are there, in the order given."""
+        for start in range(0, len(source_ids), BATCH):
+            ids = list(source_ids[start : start + BATCH])
+            sources = {source.source_id: source for source in self.sources(ids)}
+            addresses = self._by_source(rows.SELECT_ADDRESS, ids, 1)
+            stages = self._by_source(rows.SELECT_STAGE, ids, 0)
+            marks = self._by_source(rows.SELECT_MARK, ids, 0)
+            voices = self._by_source(rows.SELECT_VOICE, ids, 1)
+            segments = self._by_source(rows.SELECT_SEGMENT, ids, 1)
+            fetches = self._by_source(rows.SELECT_FETCH, ids, 1)
+            for one in ids:
+                if one in sources:
+                    yield SourceResult(
+                        source=sources[one],
+                        addresses=tuple(Address(*row) for row in addresses[one]),
+                        stages=tuple(map(rows.to_stage, stages[one])),
+                        marks=tuple(Mark(*row[1:]) for row in marks[one]),
+                        voices=tuple(map(rows.to_voice, voices[one])),
+                        segments=tuple(map(rows.to_segment, segments[one])),
+                        fetch=next(map(rows.to_fetch, fetches[one]), None),
+                    )
 
     def splits(self) -> list[SplitInfo]:
         """The splits, oldest first."""
@@ -308,9 +336,11 @@ class Catalog:
 
         Called before the change; `catalog.speakers.links_are_due` finds what is missing then.
         """
+        if not sources:
+            return
         self.connection.execute(
-            "DELETE FROM base.link WHERE regexp_replace(local_id, '-[^-]*$', '') IN ("
-            " SELECT new.source_id"
+            "DELETE FROM base.link WHERE substr(local_id, 1, 17) IN ("  # SOURCEID-S1, with 16 digits in front
+            " SELECT new.source_id || '-'"
             " FROM (SELECT unnest(?::VARCHAR[]) AS source_id, unnest(?::VARCHAR[]) AS speaker) AS new"
             " LEFT JOIN base.source USING (source_id) WHERE ? OR source.speaker IS DISTINCT FROM new.speaker)",
             [[s.source_id for s in sources], [rows.plain(s.speaker) for s in sources], other_voices],
@@ -322,7 +352,6 @@ class Catalog:
             "DELETE FROM base.stage WHERE source_id = ?",
             "DELETE FROM base.mark WHERE source_id = ?",
             "DELETE FROM base.voice WHERE source_id = ?",
-            "DELETE FROM base.resolved WHERE source_id = ?",
             "DELETE FROM base.label_hold WHERE source_id = ?",
             "DELETE FROM base.segment WHERE source_id = ?",
             "DELETE FROM base.source WHERE source_id = ?",
@@ -334,6 +363,20 @@ class Catalog:
         values = parameters if isinstance(parameters, dict) else list(parameters)
         with _explained("the catalog can't be read", PdidError):
             return self.connection.execute(sql, values).fetchall()
+
+    def each(self, sql: str, parameters: dict[str, object] | None = None) -> Iterator[tuple[Any, ...]]:
+        """As `all`, some rows at a time: for answers that are too long to be in memory twice."""
+        with _explained("the catalog can't be read", PdidError):
+            self.connection.execute(sql, parameters)
+            while batch := self.connection.fetchmany(BATCH):
+                yield from batch
+
+    def _by_source(self, sql: str, source_ids: Sequence[str], column: int) -> defaultdict[str, list[tuple[Any, ...]]]:
+        """A query's rows of some sources, by the source, which stands in a column."""
+        found: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        for row in self.all(sql, [list(source_ids)]):
+            found[row[column]].append(row)
+        return found
 
     def _strings(self, sql: str, parameters: Sequence[object] = ()) -> list[str]:
         return [str(row[0]) for row in self.all(sql, parameters)]

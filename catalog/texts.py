@@ -59,8 +59,7 @@ def unsaid(catalog: Catalog, transcripts: Iterable[Transcript]) -> list[Transcri
 def with_text(catalog: Catalog, source_ids: Sequence[str]) -> tuple[int, int]:
     """How many kept clips recordings have, and how many of those a text."""
     found = catalog.all(
-        "SELECT count(*), count(resolved.text) FROM base.segment LEFT JOIN base.resolved USING (segment_id)"
-        " WHERE kept AND segment.source_id IN (SELECT unnest(?::VARCHAR[]))",
+        "SELECT count(*), count(text) FROM base.segment WHERE kept AND source_id IN (SELECT unnest(?::VARCHAR[]))",
         [list(source_ids)],
     )
     return int(found[0][0]), int(found[0][1])

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from catalog.errors import PdidError
-from catalog.records import RATE
+from catalog.records import RATE, Span
 
 Samples = NDArray[np.float32]
 
@@ -187,16 +187,21 @@ class Track:
 
     path: Path
     n_samples: int
+    first: int = 0  # where it begins in the file, in samples
 
     def __len__(self) -> int:
         return self.n_samples
+
+    def part(self, span: Span) -> Track:
+        """A stretch of it as a track of its own, with its own count of samples."""
+        return Track(self.path, len(span), self.first + span.start)
 
     def read(self, start: int, end: int) -> Samples:
         """Samples [start, end) as float32 of shape (n,), cut at the track's ends."""
         start, end = max(0, start), min(end, self.n_samples)
         if end <= start:
             return np.zeros(0, np.float32)
-        return np.fromfile(self.path, np.float32, count=end - start, offset=start * FLOAT_BYTES)
+        return np.fromfile(self.path, np.float32, count=end - start, offset=(self.first + start) * FLOAT_BYTES)
 
     def blocks(self, size: int, start: int = 0, end: int | None = None) -> Iterator[Samples]:
         """Consecutive blocks of `size` samples (the last may be shorter)."""

@@ -13,9 +13,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +36,7 @@ from corpus_builder.plan import Plan
 from corpus_builder.sources import SourceRequest
 from corpus_builder.speakers import link_speakers
 from corpus_builder.survey import Known, Need, Task, read_known, task_of
-from corpus_builder.workers import SCRATCH, Job, processes, work, work_in_process
+from corpus_builder.workers import SCRATCH, Job, Pool, processes, work
 
 if TYPE_CHECKING:
     from corpus_builder.pipeline import Models
@@ -82,6 +80,9 @@ WEB = Web(FetchSettings(), Choice())
 Watch = Callable[[SourceRequest, str, float], None]
 """Called with a request, the stage its source is in, and the share of that stage that is done."""
 
+MakePool = Callable[[int, Plan, Path], AbstractContextManager[Pool]]
+"""Makes a pool for so many sources at a time."""
+
 
 @contextmanager
 def corpus_lock(corpus: Path) -> Iterator[None]:
@@ -104,19 +105,25 @@ def corpus_lock(corpus: Path) -> Iterator[None]:
 
 
 def ingest(
-    requests: Sequence[SourceRequest], corpus: Path, plan: Plan, jobs: int, watch: Watch, web: Web = WEB
+    requests: Sequence[SourceRequest],
+    corpus: Path,
+    plan: Plan,
+    jobs: int,
+    watch: Watch,
+    web: Web = WEB,
+    pool: MakePool = processes,
 ) -> Iterator[Outcome]:
     """Ingest the requested files and addresses; yields each one's outcome once it is committed.
 
-    With `jobs` over 1 that many processes share the processors. Addresses are looked at and downloaded in threads,
-    while others are processed. Stopping the iteration, or an interrupt, leaves what is committed. Raises PdidError
-    if the corpus or its catalog can't be used.
+    With `jobs` over 1 that many processes share the processors, or what `pool` makes does the work. Addresses are
+    looked at and downloaded in threads, while others are processed. Stopping the iteration, or an interrupt, leaves
+    what is committed. Raises PdidError if the corpus or its catalog can't be used.
     """
     with corpus_lock(corpus):
         shutil.rmtree(corpus / SCRATCH, ignore_errors=True)
         with open_catalog(corpus, write=True) as catalog:
             known = read_known(catalog)
-            missing = tidy(corpus, known)
+            missing = tidy(corpus, catalog.clip_paths(), known)
             tasks = [task_of(request, corpus, known, plan) for request in requests]
             _relabel(catalog, tasks, known)
         tasks = [
@@ -125,7 +132,9 @@ def ingest(
             else t
             for t in tasks
         ]
-        run = _Run(corpus, plan, jobs, watch, known, web)
+        if jobs > 1:  # the longest first, as far as bytes tell: begun last, it would leave the other workers idle
+            tasks.sort(key=lambda task: (task.need not in (Need.NOTHING, Need.REFUSED), -task.size_bytes))
+        run = _Run(corpus, plan, jobs, watch, known, web, pool)
 
         def decide(request: SourceRequest, entry: Entry) -> Task:
             return task_of(request, corpus, known, plan, entry)
@@ -168,13 +177,17 @@ def _link(corpus: Path) -> None:
 class _Run:
     """The state of one run: sources in work, and the committer."""
 
-    def __init__(self, corpus: Path, plan: Plan, jobs: int, watch: Watch, known: Known, web: Web) -> None:
+    def __init__(
+        self, corpus: Path, plan: Plan, jobs: int, watch: Watch, known: Known, web: Web, pool: MakePool
+    ) -> None:
         self.corpus, self.plan, self.jobs, self.watch, self.known, self.web = corpus, plan, jobs, watch, known, web
-        self.done: dict[str, SourceResult] = {}  # of this run, by source id
+        self.pool = pool
+        self.done: set[str] = set()  # ids of the sources that this run has committed
         self.fetched: dict[str, Fetched] = {}  # in work, by address
 
     def __call__(self, arrivals: Arrivals) -> Iterator[Outcome]:
-        yield from self._here(arrivals) if self.jobs == 1 else self._in_processes(arrivals)
+        here = self.jobs == 1 and self.pool is processes
+        yield from self._here(arrivals) if here else self._in_pool(arrivals)
 
     def _here(self, arrivals: Arrivals) -> Iterator[Outcome]:
         models = self._models(warm=True) if arrivals.awaits_download() else None
@@ -195,12 +208,12 @@ class _Run:
             getattr(models, name)
         return models
 
-    def _in_processes(self, arrivals: Arrivals) -> Iterator[Outcome]:
+    def _in_pool(self, arrivals: Arrivals) -> Iterator[Outcome]:
         """Several sources at a time; a process that dies costs its source, and the others are tried again alone."""
         waiting: list[Task] = []
         suspects: list[Job] = []
         while waiting or not arrivals.over:
-            if not waiting and not arrivals.awaits_download():  # the processes start while the first one goes on
+            if not waiting and not arrivals.awaits_download():  # the pool is made while the first one goes on
                 task = arrivals.take()
                 if task and (outcome := self._settled(task)):
                     yield outcome  # before any process is started
@@ -209,39 +222,33 @@ class _Run:
                 continue
             more = arrivals.at_most
             number = self.jobs if more is None else min(self.jobs, len(waiting) + more)
-            with processes(number, self.plan, self.corpus) as pool:
-                running: dict[Future[SourceResult], Job] = {}
-                while (waiting or running or not arrivals.over) and not suspects:
-                    while len(running) < 2 * self.jobs:
-                        task = waiting.pop(0) if waiting else arrivals.take(0 if running else None)
+            with self.pool(number, self.plan, self.corpus) as pool:
+                while (waiting or pool.running or not arrivals.over) and not suspects:
+                    while not pool.full:
+                        task = waiting.pop(0) if waiting else arrivals.take(0 if pool.running else None)
                         if not task:
                             break
                         job = self._settled(task) or self._prepare(task)
                         if isinstance(job, Outcome):
                             yield job
-                        elif any(job.source.source_id == other.source.source_id for other in running.values()):
+                        elif any(job.source.source_id == other.source.source_id for other in pool.running):
                             waiting.insert(0, task)
                             break  # its twin is in work: look again when that is done
                         else:
                             self.watch(job.request, "queued", 0.0)
-                            running[pool.submit(work_in_process, job)] = job
-                    finished, _ = wait(running, None if arrivals.over else POLL_S, FIRST_COMPLETED)
-                    for future in finished:
-                        job = running.pop(future)
-                        try:
-                            result = future.result()
-                        except BrokenProcessPool:
-                            suspects.append(job)
-                        else:
+                            pool.submit(job)
+                    for job, result in pool.finished(None if arrivals.over else POLL_S):
+                        if result:
                             yield self._commit(job, result)
-                suspects += running.values()
+                        else:
+                            suspects.append(job)
+                suspects += pool.running
             for job in suspects:
-                with processes(1, self.plan, self.corpus) as alone:
-                    try:
-                        result = alone.submit(work_in_process, job).result()
-                    except BrokenProcessPool:
-                        result = job.failed("the process working on it died, probably for lack of memory")
-                yield self._commit(job, result)
+                with self.pool(1, self.plan, self.corpus) as alone:
+                    alone.submit(job)
+                    ((_, result),) = alone.finished(None)
+                why = "the process working on it died, probably for lack of memory"
+                yield self._commit(job, result or job.failed(why))
             suspects = []
 
     def _settled(self, task: Task) -> Outcome | None:
@@ -293,13 +300,9 @@ class _Run:
             self.fetched[request.uri] = task.fetched
         also = (Address(task.asked, source_id),) if task.asked else ()
         mine = (address, *also)
-        if source_id in self.done:  # the same bytes as another file of this run
-            result = self.done[source_id]
-            result = replace(result, source=_labelled(result.source, request), addresses=_with(result.addresses, mine))
-            return self._commit(Job(request, result.source, result, address), result, fresh=False)
         known = None
         source = Source(source_id, request.uri)
-        if source_id in self.known.sources:
+        if source_id in self.done or source_id in self.known.sources:
             try:
                 with open_catalog(self.corpus, wait_s=COMMIT_WAIT_S) as catalog:
                     known = catalog.result(source_id)
@@ -308,6 +311,9 @@ class _Run:
         if known:
             known = replace(known, addresses=_with(known.addresses, mine))
             source = known.source
+        if known and source_id in self.done:  # the same bytes as another file of this run
+            known = replace(known, source=_labelled(source, request))
+            return self._commit(Job(request, known.source, known, address), known, fresh=False)
         if task.fetched:
             source = described(source, task.fetched.fetch)
         source = replace(_labelled(source, request), sha256=sha256)
@@ -315,7 +321,8 @@ class _Run:
         if error:
             return self._commit(job, job.failed(error))
         done = known is not None and known.source.status is Status.DONE
-        if known and done and not task.from_stage and not self.plan.first_to_do({s.stage: s for s in known.stages}):
+        hashes = {stage.stage: stage.config_hash for stage in known.stages} if known else {}
+        if known and done and not task.from_stage and not self.plan.first_to_do(hashes):
             return self._commit(job, replace(known, source=source), fresh=False)  # another address of its bytes
         return job
 
@@ -335,7 +342,7 @@ class _Run:
             why = f"its result can't be stored: {error}"
             outcome = Outcome(job.request, source_id, Status.FAILED, why)
         else:
-            self.done[source_id] = result
+            self.done.add(source_id)
             if job.request.address and job.request.path.name:
                 self._put_away(job.request, result.source.status)
         stored = result if outcome is None else job.known

@@ -6,7 +6,6 @@ the probabilities of speech, singing and music.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -19,6 +18,7 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Track
 from corpus_builder.config import Music
 from corpus_builder.protocols import Progress
+from corpus_builder.spans import join_spans, runs
 
 HOP = RATE // 100
 BLOCK_S = 60
@@ -78,43 +78,3 @@ class MusicDetector:
             within[span.start // HOP : -(-span.end // HOP)] = True
         silent = uniform_filter1d(speech, SPEECH_SMOOTH, mode="nearest") < NO_SPEECH
         return MusicFindings(tuple(spans), tuple(runs(within & silent, HOP, len(track))))
-
-
-def runs(active: NDArray[np.bool_], hop: int, n_samples: int) -> list[Span]:
-    """Stretches of True in frames of `hop` samples, as spans within [0, n_samples)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
-    return [
-        Span(int(a) * hop, min(int(b) * hop, n_samples))
-        for a, b in zip(edges[::2], edges[1::2], strict=True)
-        if int(a) * hop < n_samples
-    ]
-
-
-def join_spans(spans: list[Span], gap: int) -> list[Span]:
-    """Sorted spans with those joined that lie less than `gap` samples apart (or overlap)."""
-    joined: list[Span] = []
-    for span in sorted(spans, key=lambda s: s.start):
-        if joined and span.start - joined[-1].end < gap:
-            joined[-1] = Span(joined[-1].start, max(joined[-1].end, span.end))
-        else:
-            joined.append(span)
-    return joined
-
-
-def subtract(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
-    """What is left of sorted, disjoint spans without sorted, disjoint holes."""
-    left: list[Span] = []
-    k = 0
-    for span in spans:
-        start = span.start
-        while k < len(holes) and holes[k].end <= start:
-            k += 1
-        at = k
-        while at < len(holes) and holes[at].start < span.end:
-            if holes[at].start > start:
-                left.append(Span(start, holes[at].start))
-            start = max(start, holes[at].end)
-            at += 1
-        if start < span.end:
-            left.append(Span(start, span.end))
-    return left

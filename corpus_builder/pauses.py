@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from catalog.records import RATE, Span
 from corpus_builder.audio import Samples, Track
-from corpus_builder.music import join_spans, runs
+from corpus_builder.spans import join_spans, runs
 
 with warnings.catch_warnings():  # pydub looks for an ffmpeg it does not need here
     warnings.simplefilter("ignore", RuntimeWarning)

@@ -23,7 +23,7 @@ from catalog.records import RATE, Mark, Reject, Segment, Source, SourceResult, S
 from corpus_builder.audio import BandwidthMeter, Decoder, Track, probe, write_clip
 from corpus_builder.diarize.embedded import Embedded
 from corpus_builder.loudness import level
-from corpus_builder.music import MusicDetector, join_spans, subtract
+from corpus_builder.music import MusicDetector
 from corpus_builder.pauses import find_dips, find_pauses, frame_levels
 from corpus_builder.plan import STAGES, Plan
 from corpus_builder.previews import write_preview
@@ -31,6 +31,7 @@ from corpus_builder.protocols import Diarizer, Separator, Turn
 from corpus_builder.quality import Dnsmos, clipped_share, judge, snr_db
 from corpus_builder.segment import Findings, Piece, cut
 from corpus_builder.separate import Demucs, separate_spans
+from corpus_builder.spans import join_spans, subtract, touching
 from corpus_builder.vad import SpeechDetector
 
 StageProgress = Callable[[str, float], None]
@@ -161,7 +162,7 @@ def process(
     clock = _Clock(tell)
     sound = _Sound(path, scratch, models, clock)
     stored = {stage.stage: stage for stage in known.stages} if known else {}
-    first = plan.first_to_do(stored)
+    first = plan.first_to_do({name: stage.config_hash for name, stage in stored.items()})
     stands = set(STAGES[: STAGES.index(first)] if first else STAGES)
     if known is None or "decode" not in stands:
         info = probe(path)
@@ -311,7 +312,7 @@ def _segments(
             kept=False,
             reject_reason=p.reject,
             music_share=_share(p, marks.get("music", ())),
-            separated=any(m.start < p.end and p.start < m.end for m in marks.get("separated", ())),
+            separated=bool(touching(marks.get("separated", ()), p.start, p.end)),
         )
         for p in pieces
     ]
@@ -327,8 +328,9 @@ def _named_quiet(track: Track, piece: Piece) -> Piece:
 
 
 def _share(piece: Piece, marks: Sequence[Mark]) -> float:
-    """Share of a piece that the marks cover."""
-    covered = sum(max(0, min(m.end, piece.end) - max(m.start, piece.start)) for m in marks)
+    """Share of a piece that the marks (sorted, disjoint) cover."""
+    inside = touching(marks, piece.start, piece.end)
+    covered = sum(min(m.end, piece.end) - max(m.start, piece.start) for m in inside)
     return covered / (piece.end - piece.start)
 
 

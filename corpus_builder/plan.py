@@ -16,7 +16,6 @@ from typing import Literal
 
 from catalog.errors import PdidError
 from catalog.hub import Found
-from catalog.records import Stage
 from corpus_builder import models
 from corpus_builder.config import Settings
 
@@ -37,10 +36,10 @@ class Plan:
     model: Mapping[str, str]
     hash: Mapping[str, str]
 
-    def first_to_do(self, stages: Mapping[str, Stage]) -> str | None:
-        """The first stage whose stored result does not stand, or None."""
+    def first_to_do(self, hashes: Mapping[str, str]) -> str | None:
+        """The first stage whose stored result does not stand, by the hashes that stages ran with, or None."""
         for stage in STAGES:
-            if stage not in stages or stages[stage].config_hash != self.hash[stage]:
+            if hashes.get(stage) != self.hash[stage]:
                 return stage
         return None
 

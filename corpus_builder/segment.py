@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from catalog.records import RATE, Reject, Span
 from corpus_builder.config import Segmentation
-from corpus_builder.music import runs
 from corpus_builder.protocols import Turn
+from corpus_builder.spans import runs
 
 HOP = RATE // 100
 MAIN_SHARE = 0.95  # of a unit's speech that must be one speaker's

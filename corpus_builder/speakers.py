@@ -7,9 +7,9 @@ first, and then the `speaker` labels of the sources file. Then comes what the di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ has heard them in one room over one microphone. It splits short voices too easil
 LABEL_SHARE = 0.9
 """Share of a recording's speech from which a voice is the one that the recording's `speaker` label names."""
 
-BLOCK = 1024  # voices compared with all others at a time
+BLOCK, WIDE = 1024, 16_384  # voices that are compared with so many others at a time: 64 MB and some copies of it
 MOST = 6_000  # voices of one connected group that are clustered at a time: 1.2 GB at the peak
 NEVER = 1e6  # distance of two voices that may not meet: over any average that could be joined
 
@@ -162,9 +162,10 @@ def _components(similarity: Callable[[Labels, Labels], Vectors], members: Labels
 
     rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(members), BLOCK):
-        i, j = np.nonzero(similarity(members[start : start + BLOCK], members[start:]) >= threshold)
-        rows.append(i + start)
-        columns.append(j + start)
+        for first in range(start, len(members), WIDE):
+            i, j = np.nonzero(similarity(members[start : start + BLOCK], members[first : first + WIDE]) >= threshold)
+            rows.append(i + start)
+            columns.append(j + first)
     i, j = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(members), len(members)))
     _, labels = connected_components(graph, directed=False)
@@ -236,6 +237,10 @@ class _Said:
         Their whole groups become one; where that would bring together what must be apart, they alone move.
         """
         result = groups.copy()
+        against: dict[int, set[int]] = {}  # who may not be whom, by their roots
+        for pair in self._apart:
+            for i, j in permutations(map(self._root, pair)):
+                against.setdefault(i, set()).add(j)
         people: dict[int, list[int]] = {}
         for i in range(len(result)):
             people.setdefault(self._root(i), []).append(i)
@@ -244,17 +249,15 @@ class _Said:
             main = max(set(own), key=lambda g: (own.count(g), -g))
             for other in sorted(set(own) - {main}):
                 whole = np.flatnonzero(result == other)
-                fits = self._fit(np.flatnonzero(result == main), whole)
+                fits = self._fit(np.flatnonzero(result == main), whole, against)
                 result[whole if fits else [i for i in person if result[i] == other]] = main
         return result
 
-    def _fit(self, one: Labels, other: Labels) -> bool:
+    def _fit(self, one: Labels, other: Labels, against: Mapping[int, Set[int]]) -> bool:
         """Whether nothing holds two groups apart."""
         names = set(self.names[one].tolist()) | set(self.names[other].tolist())
         mine, theirs = {self._root(int(i)) for i in one}, {self._root(int(i)) for i in other}
-        pairs = [tuple(self._root(i) for i in pair) for pair in self._apart]
-        apart = any((x in mine and y in theirs) or (y in mine and x in theirs) for x, y in pairs)
-        return len(names - {-1}) <= 1 and not apart
+        return len(names - {-1}) <= 1 and all(mine.isdisjoint(against.get(root, ())) for root in theirs)
 
     def _root(self, i: int) -> int:
         while self._parent[i] != i:

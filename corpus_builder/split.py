@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from catalog.errors import UsageError
 from catalog.records import RATE, Duplicate
 from catalog.store import Clip
@@ -27,7 +29,7 @@ NEAR = 0.05
 """Share of an accent's hours that a side may be off before the report says why."""
 
 Key = tuple[str, str]
-"""What clips may have in common: recording, speaker, speaker's label, channel or near-duplicate, and which one."""
+"""What recordings may have in common: speaker, speaker's label, channel or near-duplicate, and which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +114,47 @@ def make_groups(clips: Iterable[Clip], duplicates: Iterable[Duplicate] = ()) -> 
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    everything = sorted(clips, key=lambda clip: clip.segment_id)
+    everything = list(clips)
     if not everything:
         return []
-    number = {clip.segment_id: n for n, clip in enumerate(everything)}
-    members: dict[Key, list[int]] = defaultdict(list)
-    for n, clip in enumerate(everything):
-        for key in _keys(clip):
-            members[key].append(n)
-    for pair in duplicates:
-        if pair.segment_a in number and pair.segment_b in number:
-            members["near-duplicate", f"{pair.segment_a} {pair.segment_b}"] = [
-                number[pair.segment_a],
-                number[pair.segment_b],
-            ]
-    first = [there[0] for there in members.values() for _ in there]
-    other = [n for there in members.values() for n in there]
-    edges = coo_array(([True] * len(first), (first, other)), shape=(len(everything), len(everything)))
+    pairs = list(duplicates)
+    paired = {segment_id for pair in pairs for segment_id in (pair.segment_a, pair.segment_b)}
+    # a recording stays together whatever else holds, so recordings are what is tied: they are fewer than clips
+    number: dict[str, int] = {}
+    place: dict[str, int] = {}  # the recording of each clip that has a near-duplicate
+    members: dict[Key, set[int]] = defaultdict(set)
+    seen: set[tuple[object, ...]] = set()
+    for clip in everything:
+        n = number.setdefault(clip.source_id, len(number))
+        if clip.segment_id in paired:
+            place[clip.segment_id] = n
+        said = (clip.source_id, clip.speaker_id, clip.speaker_label, clip.channel)
+        if said not in seen:
+            seen.add(said)
+            for key in _keys(clip):
+                members[key].add(n)
+    for pair in pairs:
+        if pair.segment_a in place and pair.segment_b in place:
+            both = {place[pair.segment_a], place[pair.segment_b]}
+            members["near-duplicate", f"{pair.segment_a} {pair.segment_b}"] = both
+    shared = {key: there for key, there in members.items() if len(there) > 1}
+    first = [min(there) for there in shared.values() for _ in there]
+    other = [n for there in shared.values() for n in there]
+    edges = coo_array((np.ones(len(first), bool), (first, other)), shape=(len(number), len(number)))
     _, component = connected_components(edges, directed=False)
     ties: dict[int, list[Tie]] = defaultdict(list)
-    for (kind, value), there in members.items():
-        if len(there) > 1 and (recordings := len({everything[n].source_id for n in there})) > 1:
-            ties[component[there[0]]].append(Tie(kind, value, recordings))
+    for (kind, value), there in shared.items():
+        ties[component[min(there)]].append(Tie(kind, value, len(there)))
     together: dict[int, list[Clip]] = defaultdict(list)
-    for n, clip in enumerate(everything):
-        together[component[n]].append(clip)
+    labels = component.tolist()
+    for clip in everything:
+        together[labels[number[clip.source_id]]].append(clip)
     groups = [_group(here, ties[label]) for label, here in together.items()]
     return sorted(groups, key=lambda group: group.name)
 
 
 def _keys(clip: Clip) -> Iterator[Key]:
-    yield "recording", clip.source_id
+    """What a clip's recording has in common with others because of it."""
     yield "speaker", clip.speaker_id
     for kind, text in (("speaker's label", clip.speaker_label), ("channel", clip.channel)):
         # every two that SQL's lower(trim()) takes for one, as `--check` does, are one here too
@@ -157,7 +169,7 @@ def _group(clips: Sequence[Clip], ties: Iterable[Tie]) -> Group:
     sources = {clip.source_id for clip in clips}
     return Group(
         min(sources),
-        tuple(clip.segment_id for clip in clips),
+        tuple(sorted(clip.segment_id for clip in clips)),
         dict(sorted(size.items())),
         len(sources),
         tuple(sorted(ties, key=lambda tie: (-tie.recordings, tie.kind, tie.value))),
@@ -166,16 +178,25 @@ def _group(clips: Sequence[Clip], ties: Iterable[Tie]) -> Group:
 
 def catalog_state(clips: Iterable[Clip], duplicates: Iterable[Duplicate]) -> dict[str, Any]:
     """What a split was made from: how much of what, and a hash of the clips with all that decides where they go."""
-    ordered = sorted(clips, key=lambda clip: clip.segment_id)
+    ordered = sorted(clips, key=attrgetter("source_id", "start", "segment_id"))  # as the catalog has them
     pairs = sorted((pair.segment_a, pair.segment_b) for pair in duplicates)
     every = attrgetter(*(field.name for field in fields(Clip)))  # astuple copies deeply and takes seconds
-    said = json.dumps([list(map(every, ordered)), pairs], ensure_ascii=False)
+    digest = hashlib.sha256()
+    # the text of `[clips, pairs]` as JSON, some clips at a time: whole it would be half a gigabyte for two million
+    encoder, between = json.JSONEncoder(ensure_ascii=False), "[["
+    for start in range(0, len(ordered), 10_000):
+        text = encoder.encode(list(map(every, ordered[start : start + 10_000])))[1:-1]
+        digest.update(f"{between}{text}".encode("utf-8", "backslashreplace"))
+        between = ", "
+    digest.update(
+        f"{'' if ordered else between}], {json.dumps(pairs, ensure_ascii=False)}]".encode("utf-8", "backslashreplace")
+    )
     return {
         "clips": len(ordered),
         "sources": len({clip.source_id for clip in ordered}),
         "speakers": len({clip.speaker_id for clip in ordered}),
         "near_duplicates": len(pairs),
-        "sha256": hashlib.sha256(said.encode("utf-8", "backslashreplace")).hexdigest(),
+        "sha256": digest.hexdigest(),
     }
 
 

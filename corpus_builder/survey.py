@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from catalog.fetches import fetches
-from catalog.records import Address, Fetch, Source, Stage, Status
+from catalog.records import Address, Fetch, Source, Status
 from catalog.removals import Tombstones, tombstoned
 from catalog.store import Catalog, open_catalog
 from corpus_builder.acquire.records import Entry, Fetched
@@ -48,8 +48,7 @@ class Known:
 
     addresses: dict[str, Address] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
-    stages: dict[str, list[Stage]] = field(default_factory=dict)
-    clips: set[str] = field(default_factory=set)
+    stages: dict[str, dict[str, str]] = field(default_factory=dict)  # source id -> stage -> hash of its settings
     media: dict[str, Fetch] = field(default_factory=dict)  # the downloads that are kept, by source id
     removed: Tombstones = field(default_factory=lambda: Tombstones({}, {}, {}))
 
@@ -60,7 +59,6 @@ def read_known(catalog: Catalog) -> Known:
         addresses=catalog.addresses(),
         sources={source.source_id: source for source in catalog.sources()},
         stages=catalog.stages(),
-        clips=catalog.clip_paths(),
         media={fetch.source_id: fetch for fetch in fetches(catalog).values() if fetch.media},
         removed=tombstoned(catalog),
     )
@@ -105,7 +103,7 @@ def task_of(request: SourceRequest, corpus: Path, known: Known, plan: Plan, entr
 def _task_of_known(request: SourceRequest, source: Source, known: Known, plan: Plan, size: int) -> Task:
     if source.status is not Status.DONE:
         return Task(request, Need.RETRY, source.source_id, size)
-    stage = plan.first_to_do({s.stage: s for s in known.stages.get(source.source_id, ())})
+    stage = plan.first_to_do(known.stages.get(source.source_id, {}))
     if stage:
         return Task(request, Need.CHANGED, source.source_id, size, stage)
     return Task(request, Need.NOTHING, source.source_id, size)

@@ -91,15 +91,13 @@ def rows(corpus: Path) -> dict[str, dict[str, Any]]:
     """Everything the catalog has, by source id, without what no two runs share: seconds and times of day."""
     with open_catalog(corpus) as catalog:
         found = {}
-        for source in catalog.sources():
-            result = catalog.result(source.source_id)
-            assert result
+        for result in catalog.results([source.source_id for source in catalog.sources()]):
             addresses = tuple(sorted(result.addresses, key=lambda a: a.uri))
             stages = tuple(
                 replace(stage, seconds=0.0, finished_at=_EPOCH)
                 for stage in sorted(result.stages, key=lambda s: s.stage)
             )
-            found[source.source_id] = asdict(replace(result, addresses=addresses, stages=stages))
+            found[result.source.source_id] = asdict(replace(result, addresses=addresses, stages=stages))
         return found
 
 
@@ -111,8 +109,7 @@ def query(corpus: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def finished(corpus: Path) -> dict[tuple[str, str], datetime]:
     """When each stage of each source was last done."""
-    with open_catalog(corpus) as catalog:
-        return {(s.source_id, s.stage): s.finished_at for found in catalog.stages().values() for s in found}
+    return {row[:2]: row[2] for row in query(corpus, "SELECT source_id, stage, finished_at FROM stages")}
 
 
 def source_of(corpus: Path, path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from catalog.records import Status
+from corpus_builder.acquire import arrivals
 from corpus_builder.acquire.addresses import key_of
 from corpus_builder.acquire.records import Choice, FetchSettings
 from corpus_builder.config import Settings
@@ -364,6 +365,29 @@ def test_downloads_go_on_while_others_are_processed(own_site: WebServer, talk: P
     assert [outcome.status for outcome in outcomes] == [Status.DONE] * 3
     first_done = order.index("commit 0")
     assert any(event == "fetch 1" for event in order[:first_done])
+
+
+@pytest.mark.parametrize("alone_s", [60.0, 0.1])
+def test_the_first_download_has_the_link_to_itself_for_a_while(
+    own_site: WebServer, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone_s: float
+) -> None:
+    """So that there is something to process early; not for long, since it may hang."""
+    monkeypatch.setattr(arrivals, "ALONE_S", alone_s)
+    own_site.bytes_per_s = 300_000  # a second and a half for each
+    for n in range(3):
+        (own_site.folder / f"{n}.wav").write_bytes(talk.read_bytes() + bytes(2 * n))
+    fetched: list[str] = []
+
+    def watch(request: Any, stage: str, share: float) -> None:
+        if stage == "fetch":
+            fetched.append(request.uri)
+
+    plan = make_plan(Settings.model_validate(SETTINGS), lambda line: None)
+    requests = find_sources([f"{own_site.url}/{n}.wav" for n in range(3)], load_taxonomy("persian", tmp_path))
+    outcomes = list(ingest(requests, tmp_path / "corpus", plan, 1, watch, replace(Web(QUICK, Choice()), downloads=3)))
+    assert [outcome.status for outcome in outcomes] == [Status.DONE] * 3
+    before_the_others = next(k for k, uri in enumerate(fetched) if uri != fetched[0])
+    assert (before_the_others == fetched.count(fetched[0])) is (alone_s == 60)
 
 
 def test_a_release_without_sound_is_rebuilt_from_the_web(web: WebServer, tmp_path: Path, pdid: Pdid) -> None:

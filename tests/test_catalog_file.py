@@ -10,12 +10,14 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from catalog import connection
 from catalog.connection import Migration, load_migrations
 from catalog.errors import PdidError, UsageError
 from catalog.removals import remove_sources
+from catalog.resolve import resolve
 from catalog.store import open_catalog
 from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_fetch, make_result, make_source
 
@@ -120,6 +122,83 @@ def test_a_catalog_of_version_2_keeps_what_it_says(tmp_path: Path) -> None:
         remove_sources(catalog, [SOURCE_ID], "asked for", WHEN)
         assert list(catalog.query("SELECT segment_id, stale FROM splits").rows) == [("s1", True)]
     assert (tmp_path / "catalog.duckdb.v2.bak").exists()
+
+
+def test_a_catalog_of_version_3_keeps_what_it_says(tmp_path: Path) -> None:
+    """What was settled of each piece, and its side in the newest split, are in the piece's own row now."""
+    with connection.connect(tmp_path, write=True, migrations=load_migrations()[:3]) as opened:
+        opened.execute(
+            f"""
+            INSERT INTO base.source (
+                source_id, uri, sha256, accent, accent_raw, accent_at, language, n_samples, sample_rate, lost_packets,
+                status, extra
+            ) VALUES (
+                '{SOURCE_ID}', '/a.wav', '{SOURCE_ID + "0" * 48}', 'Yazdi', 'یزدی', TIMESTAMP '2026-01-31 12:00:00',
+                'fa', 320000, 44100, 0, 'done', MAP {{}}
+            );
+            INSERT INTO base.stage VALUES ('{SOURCE_ID}', 'decode', 1, 20, 'aa', '', TIMESTAMP '2026-01-31 12:30:00');
+            INSERT INTO base.segment
+                (segment_id, source_id, speaker_id, start_sample, end_sample, kept, path, separated)
+                SELECT 's' || i, '{SOURCE_ID}', '{SOURCE_ID}-S1', i * 64000, i * 64000 + 64000, true, 's' || i, false
+                FROM range(3) AS t(i);
+            INSERT INTO base.segment
+                (segment_id, source_id, start_sample, end_sample, kept, reject_reason, separated)
+                VALUES ('s3', '{SOURCE_ID}', 200000, 210000, false, 'music', false);
+            INSERT INTO base.voice VALUES
+                ('{SOURCE_ID}-S1', '{SOURCE_ID}', [1, 0]), ('{SOURCE_ID}-S2', '{SOURCE_ID}', [0, 1]);
+            INSERT INTO base.link VALUES ('{SOURCE_ID}-S1', 'P'), ('{SOURCE_ID}-S2', '{SOURCE_ID}-S2');
+            INSERT INTO base.label VALUES
+                ('l1', '{SOURCE_ID}', 'segment', 0, 64000, 'lori', 'Lori', 'annotator', 'M', NULL,
+                    TIMESTAMP '2026-01-31 12:31:00'),
+                ('l2', '{SOURCE_ID}', 'speaker', 0, 64000, 'Shirazi', 'Shirazi', 'classifier', 'c', 0.7,
+                    TIMESTAMP '2026-01-31 12:32:00');
+            INSERT INTO base.label_hold SELECT unnest(['s0', 's0', 's1', 's2']), '{SOURCE_ID}',
+                unnest(['l1', 'l2', 'l2', 'l2']);
+            INSERT INTO base.transcript VALUES
+                ('t0', '{SOURCE_ID}', 0, 64000, 'yes', 'en', 'model:a', 'a 1', 0.5, ['loop', 'a, b'],
+                    TIMESTAMP '2026-01-31 12:33:00'),
+                ('t1', '{SOURCE_ID}', 64000, 128000, 'بله', NULL, 'human', NULL, NULL, [],
+                    TIMESTAMP '2026-01-31 12:34:00');
+            INSERT INTO base.resolved VALUES
+                ('s0', '{SOURCE_ID}', 'Lori', 'annotator', 'yes', 'en', 'model:a', 0.5, ['a, b', 'loop']),
+                ('s1', '{SOURCE_ID}', 'Shirazi', 'classifier', 'بله', NULL, 'human', NULL, []),
+                ('s2', '{SOURCE_ID}', 'Shirazi', 'classifier', NULL, NULL, NULL, NULL, NULL),
+                ('s3', '{SOURCE_ID}', 'Yazdi', 'source metadata', NULL, NULL, NULL, NULL, NULL);
+            INSERT INTO base.split VALUES ('a', 1, 0, '{{}}', TIMESTAMP '2026-01-31 12:40:00'),
+                ('b', 2, 0, '{{}}', TIMESTAMP '2026-01-31 12:40:01');
+            INSERT INTO base.split_member VALUES ('a', 's0', 'train'), ('b', 's1', 'dev'), ('b', 's2', 'test');
+            INSERT INTO base.duplicate VALUES ('s0', 's1', 3.5, 0.9);
+            """
+        )
+        before = everything_shown(opened)
+    with open_catalog(tmp_path, write=True) as catalog:
+        assert everything_shown(catalog.connection) == before
+        resolve(catalog.connection, [SOURCE_ID])  # and what follows from labels, texts and splits is what was there
+        assert everything_shown(catalog.connection) == before
+        shown = "SELECT segment_id, speaker_id, accent, accent_origin, text, language, text_flags, split FROM segments"
+        assert list(catalog.query(f"{shown} ORDER BY segment_id").rows) == [
+            ("s0", "P", "Lori", "annotator", "yes", "en", ["a, b", "loop"], None),
+            ("s1", "P", "Shirazi", "classifier", "بله", "fa", [], "dev"),
+            ("s2", "P", "Shirazi", "classifier", None, "fa", None, "test"),
+            ("s3", None, "Yazdi", "source metadata", None, "fa", None, None),
+        ]
+    counts = {view: len(rows) for view, (_, rows) in before.items() if rows}
+    assert counts == {
+        "sources": 1, "segments": 4, "speakers": 2, "stages": 1, "labels": 3, "transcripts": 2, "duplicates": 1,
+        "splits": 3,
+    }  # fmt: skip
+    assert (tmp_path / "catalog.duckdb.v3.bak").exists()
+
+
+def everything_shown(opened: duckdb.DuckDBPyConnection) -> dict[str, tuple[list[object], list[object]]]:
+    """The columns, with their types, and the rows of every public view."""
+    views = opened.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name").fetchall()
+    found = {}
+    for (view,) in views:
+        answer = opened.execute(f"SELECT * FROM {view} ORDER BY ALL")
+        columns = [(column[0], str(column[1])) for column in answer.description or ()]
+        found[view] = (columns, answer.fetchall())
+    return found
 
 
 def test_copies_of_older_catalogs_that_hold_a_recording_are_found(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from catalog.records import RATE, Span
+from corpus_builder import voices
 from corpus_builder.audio import Samples, Track
 from corpus_builder.config import Diarize
+from corpus_builder.diarize import embedded
 from corpus_builder.diarize.clustering import Speakers, music_shift, smooth
-from corpus_builder.diarize.embedded import Embedded, frame_labels, move_changes, order_of_appearance
+from corpus_builder.diarize.embedded import Embedded, frame_labels, move_changes
 from corpus_builder.voices import Embeddings, VoiceEncoder, unit
 
 ClipReader = Callable[[str], Samples]
@@ -67,6 +69,21 @@ def test_embeddings_have_their_place_and_unit_length(encoder: VoiceEncoder, clip
     assert alone.vectors == pytest.approx(found.vectors[30:], abs=1e-5)
 
 
+def test_voices_between_those_heard_are_near_what_would_be_heard(
+    encoder: VoiceEncoder, clip: ClipReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = track_of(tmp_path, clip("conversation/sample.wav"))
+    spans = [Span(0, 12 * RATE + 1600), Span(20 * RATE, 20 * RATE + 100)]
+    half = encoder.embed(track, spans, lambda share: None).vectors
+    monkeypatch.setattr(voices, "EVERY", 1)
+    full = encoder.embed(track, spans, lambda share: None).vectors
+    assert half.shape == full.shape == (122, 256)
+    likeness = (half * full).sum(1)
+    assert likeness[[0, 2, 120, 121]] == pytest.approx(1, abs=1e-5)
+    assert likeness.min() > 0.95
+    assert likeness.mean() > 0.99
+
+
 def test_threads_give_the_same_voices(encoder: VoiceEncoder, clip: ClipReader, tmp_path: Path) -> None:
     track = track_of(tmp_path, clip("librivox/jfk.flac"))
     spans = [Span(0, len(track))]
@@ -90,7 +107,12 @@ def test_one_reader_is_one_speaker(readers: dict[str, list[Samples]], tmp_path: 
         assert {turn.speaker for turn in found.turns} == {"S1"}
 
 
-def test_turns_fall_where_the_readers_change(readers: dict[str, list[Samples]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("part_s", [3600, 26])
+def test_turns_fall_where_the_readers_change(
+    part_s: int, readers: dict[str, list[Samples]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one go, and in two parts, none of which has all the readers."""
+    monkeypatch.setattr(embedded, "PART", part_s * RATE)
     quiet = np.zeros(RATE // 2, np.float32)
     order = ["1688", "1998", "1688", "2609", "1998", "2609"]
     used = dict.fromkeys(readers, 0)
@@ -146,11 +168,6 @@ def test_a_change_moves_to_the_quiet_moment(tmp_path: Path) -> None:
     change = int(np.flatnonzero(np.diff(moved))[0]) + 1
     assert 220 <= change <= 230
     assert labels.tolist() == [0] * 200 + [1] * 200  # the input is left alone
-
-
-def test_speakers_are_named_as_they_are_heard() -> None:
-    labels = np.array([2, 2, -1, 0, 0, 2, 1])
-    assert order_of_appearance(labels, np.ones(7, bool)) == {2: "S1", 0: "S2", 1: "S3"}
 
 
 def test_labels_cover_the_windows_places() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -451,7 +452,7 @@ def test_a_process_that_dies_fails_its_source_alone(
     shorts: list[Path], undisturbed: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media, corpus = shorts[:4], tmp_path / "corpus"
-    monkeypatch.setattr("corpus_builder.ingest.work_in_process", _dies_on_six_seconds)
+    monkeypatch.setattr("corpus_builder.workers.work_in_process", _dies_on_six_seconds)
     outcomes = {outcome.request.path.name: outcome for outcome in run_here(media, corpus, jobs=2)}
     assert {name: outcome.status for name, outcome in outcomes.items()} == {
         "5.wav": Status.DONE,
@@ -499,6 +500,10 @@ def test_workers_end_with_a_run_that_is_killed(
         children = workers_of(process.pid)
         time.sleep(0.05)
     assert len(children) == 2
+    for child in children:  # Ctrl-C is for their parent to handle, whenever they were started
+        blocked = re.search(r"^SigBlk:\t(.+)$", Path(f"/proc/{child}/status").read_text(), re.MULTILINE)
+        assert blocked
+        assert int(blocked[1], 16) >> (signal.SIGINT - 1) & 1
     while not (corpus / ".scratch").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()

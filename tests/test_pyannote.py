@@ -19,7 +19,8 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Decoder, Track
 from corpus_builder.config import Diarize
 from corpus_builder.diarize import pyannote
-from corpus_builder.diarize.pyannote import Pyannote, assemble, enum_member, fit_clustering, link, windows
+from corpus_builder.diarize.parts import NEAR, assemble, link, windows
+from corpus_builder.diarize.pyannote import Pyannote, enum_member, fit_clustering
 from corpus_builder.models import find_pyannote
 
 
@@ -66,7 +67,7 @@ def test_a_source_of_several_windows_is_diarized_end_to_end(engine: Pyannote, tr
     assert all(a.end <= b.start for a, b in pairwise(found.turns))
     near = np.zeros(len(track), bool)
     for span in SPEECH:
-        near[span.start - pyannote.NEAR : span.end + pyannote.NEAR] = True
+        near[span.start - NEAR : span.end + NEAR] = True
     covered = np.zeros(len(track), bool)
     for start, end in every:
         covered[start:end] = True
@@ -157,7 +158,7 @@ def test_long_sources_are_cut_in_their_longest_pauses() -> None:
     speech[30] = Span(speech[30].start + 2 * RATE, speech[30].end)  # three seconds around 300 s
     parts = windows(speech, 600 * RATE, 300 * RATE)
     assert [part.start for part in parts] == [0, round(300.5 * RATE)]
-    assert parts[-1].end == 599 * RATE + pyannote.NEAR
+    assert parts[-1].end == 599 * RATE + NEAR
     thirds = windows(speech, 600 * RATE, 200 * RATE)
     assert len(thirds) == 3
     assert all(a.end == b.start for a, b in pairwise(thirds))
@@ -176,14 +177,14 @@ def voice_near(base: int, noise: int) -> np.ndarray[tuple[int], np.dtype[np.floa
 def test_speakers_of_different_windows_are_linked_and_those_of_one_window_never() -> None:
     a, b = 1, 2
     voices = [voice_near(a, 11), voice_near(b, 12), voice_near(b, 13), voice_near(a, 14), None, voice_near(a, 15)]
-    labels = link(voices, [0, 0, 1, 1, 1, 2])
+    labels = link(voices, [0, 0, 1, 1, 1, 2], 0.5)
     assert labels[0] == labels[3] == labels[5]
     assert labels[1] == labels[2]
     assert len(set(labels)) == 3
-    twins = link([voice_near(a, 1), voice_near(a, 2), voice_near(a, 3)], [0, 0, 1])
+    twins = link([voice_near(a, 1), voice_near(a, 2), voice_near(a, 3)], [0, 0, 1], 0.5)
     assert twins[0] != twins[1]
     assert twins[2] in twins[:2]
-    assert link([], []) == []
+    assert link([], [], 0.5) == []
 
 
 def test_speakers_are_named_as_they_appear_and_passing_voices_are_not_speakers() -> None:

@@ -16,6 +16,10 @@ import pytest
 from catalog.records import RATE
 from catalog.store import open_catalog
 from corpus_builder.audio import Samples
+from corpus_builder.config import load_settings
+from corpus_builder.export.clips import Choice
+from corpus_builder.export.job import export
+from corpus_builder.taxonomy import load_taxonomy
 from tests.catalog_rows import kept, make_result
 from tests.furnished import furnish
 from tests.media import EMBEDDED, Pdid, convert, query, start_pdid, write_wav
@@ -110,6 +114,19 @@ def test_ingest_goes_on_with_the_rebuilt_corpus(pdid: Pdid, release: Path, media
     done = pdid("ingest", media, "--corpus", tmp_path / "new", "--diarizer", "embedded")
     assert done.code == 0
     assert "nothing to do" in done.err
+
+
+def test_a_release_read_one_by_one_is_the_same(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large corpus is read some recordings at a time; here one at a time."""
+    for name in ("catalog.store.BATCH", "corpus_builder.export.metadata.BLOCK"):
+        monkeypatch.setattr(name, 1)
+    corpus = tmp_path / "original"
+    taxonomy = load_taxonomy(load_settings(corpus).taxonomy, corpus)
+    export(corpus, "metadata", tmp_path / "again", Choice(), taxonomy, lambda line: None)
+    files = sorted(path.name for path in release.glob("*.jsonl"))
+    assert len(files) == 8
+    for name in files:
+        assert (tmp_path / "again" / name).read_bytes() == (release / name).read_bytes(), name
 
 
 def test_a_release_says_nothing_of_the_machine(release: Path, media: Path) -> None:

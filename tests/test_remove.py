@@ -126,7 +126,7 @@ def holding(catalog: Catalog, text: str) -> set[str]:
 
 
 def test_nothing_of_it_is_left_in_any_table(catalog: Catalog) -> None:
-    assert {"source", "transcript", "resolved", "fetch", "prediction"} <= holding(catalog, SECRET)
+    assert {"source", "transcript", "segment", "fetch", "prediction"} <= holding(catalog, SECRET)
     gone = remove_sources(catalog, [GONE], "asked for", WHEN)
     assert holding(catalog, SECRET) == set()
     assert holding(catalog, GONE) == {"removal", "removed_segment", "split_member", "export_source"} | {"fingerprint"}

@@ -115,8 +115,10 @@ def test_thousands_of_voices_in_blocks_and_parts(monkeypatch: pytest.MonkeyPatch
     vectors = np.repeat(centres, 6, 0) + 0.2 * rng.normal(size=(2400, 64))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     truth = {frozenset(range(6 * k, 6 * k + 6)) for k in range(400)}
-    for most in (speakers.MOST, 4):  # groups over the limit are parted, never joined to others
+    for most, wide in ((speakers.MOST, speakers.WIDE), (speakers.MOST, 700), (4, 700)):
+        # groups over the limit are parted, never joined to others
         monkeypatch.setattr(speakers, "MOST", most)
+        monkeypatch.setattr(speakers, "WIDE", wide)
         found = cluster(vectors, np.full(2400, 10.0), np.zeros(2400, bool), 0.84, [], np.full(2400, -1))
         groups = {frozenset(np.flatnonzero(found == k).tolist()) for k in set(found.tolist())}
         if most > 6:

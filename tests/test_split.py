@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import json
 import random
@@ -23,7 +25,7 @@ from catalog.store import Clip, open_catalog
 from corpus_builder.assignment import GAP, MISSING, assign
 from corpus_builder.cli import pdid
 from corpus_builder.fingerprint import METHOD
-from corpus_builder.split import NO_ACCENT, SIDES, Group, SplitSettings, Tie, make_groups, report
+from corpus_builder.split import NO_ACCENT, SIDES, Group, SplitSettings, Tie, catalog_state, make_groups, report
 from tests.catalog_rows import kept, make_result, make_source
 
 ACCENTS = ("Yazdi", "Lori", "Shirazi", "Scottish", None)
@@ -210,6 +212,19 @@ def test_a_chain_of_near_duplicates_and_a_channel_is_one_group() -> None:
     (one, other) = make_groups(clips, pairs)
     assert (one.segment_ids, other.segment_ids) == (("c0", "c1", "c2", "c3"), ("c4",))
     assert one.why() == "4 recordings joined by channel 'x' in 2 recordings, the same sound (2 pairs of clips)"
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 10_001])
+def test_the_state_is_the_hash_of_the_clips_and_pairs_as_json(n: int) -> None:
+    clips = clips_of(*[{"channel": 'a "ی"'}] * n)
+    pairs = [Duplicate("c0", f"c{k}", 2.0, 1.0) for k in range(1, n)]
+    said = json.dumps(
+        [[list(dataclasses.astuple(clip)) for clip in clips], sorted([p.segment_a, p.segment_b] for p in pairs)],
+        ensure_ascii=False,
+    )
+    state = catalog_state(clips[::-1], pairs[::-1])
+    assert state["sha256"] == hashlib.sha256(said.encode()).hexdigest()
+    assert (state["clips"], state["sources"], state["near_duplicates"]) == (n, n, max(0, n - 1))
 
 
 @pytest.mark.parametrize("bad", [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0), (float("nan"), 0.1)])

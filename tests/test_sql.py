@@ -204,12 +204,24 @@ def test_what_the_named_queries_say(pdid: Run) -> None:
     assert objects(pdid, "@orphans") == []
 
 
+def test_hours_by_split_tells_of_every_split(pdid: Run, corpus: Path) -> None:
+    with open_catalog(corpus, write=True) as catalog:
+        ids = [clip.segment_id for clip in catalog.clips() if clip.source_id == YAZDI]
+        catalog.write_split([SplitMember(ids[0], "test"), SplitMember(ids[1], "test")], name="newer")
+    found = [(r["split_name"], r["accent"], r["split"], r["clips"]) for r in objects(pdid, "@hours_by_split")]
+    assert found == [
+        ("newer", "Yazdi", "test", 2),
+        ("split-1", "Scottish", "dev", 1),
+        ("split-1", "Yazdi", "test", 1),
+        ("split-1", "Yazdi", "train", 3),
+    ]
+
+
 def test_orphans_are_found(pdid: Run, corpus: Path) -> None:
     with open_catalog(corpus, write=True) as catalog:
         catalog.query("DELETE FROM base.source WHERE source_id = ?", [SCOTTISH])
     assert [(row["row_of"], row["n"]) for row in objects(pdid, "@orphans")] == [
         ("address", 1),
-        ("resolved", 1),
         ("segment", 1),
     ]
 

@@ -12,19 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from silero_vad import get_speech_timestamps
 
 from catalog.records import RATE, Reject, Segment, Span
 from corpus_builder import vad
 from corpus_builder.audio import Decoder, Samples, Track
 from corpus_builder.config import Keep, Loudness, Music, Segmentation, Vad
 from corpus_builder.loudness import level, loudness_lufs, true_peak_dbtp
-from corpus_builder.music import MusicDetector, subtract
+from corpus_builder.music import MusicDetector
 from corpus_builder.pauses import find_pauses, frame_levels
 from corpus_builder.protocols import Turn
 from corpus_builder.quality import WINDOW, Dnsmos, clipped_share, judge, snr_db
 from corpus_builder.segment import HOP, MUSIC_FRAMES, Findings, Piece, cut
+from corpus_builder.spans import subtract
 from corpus_builder.vad import SpeechDetector
 
 ReadClip = Callable[[str], Samples]
@@ -124,31 +127,42 @@ def test_subtract_leaves_what_is_in_none_of_the_holes(spans: list[int], holes: l
 # Speech.
 
 
-def test_windows_join_without_a_seam(two_speakers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stretches_side_by_side_say_what_one_says(
+    two_speakers: Path, clip: ReadClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speech of two and of one who does not pause, heard in one go by silero's own function, and cut up."""
+    talk = np.concatenate([block[:, 0] for block in Decoder(two_speakers, RATE)])
+    detector = SpeechDetector(Vad())
+    for sound in (talk, clip("librispeech/1688-142285-0000.flac")):
+        track = track_of(sound, tmp_path)
+        chosen = detector.settings
+        at_once = get_speech_timestamps(
+            torch.from_numpy(sound),
+            detector.model,
+            threshold=chosen.threshold,
+            min_speech_duration_ms=chosen.min_speech_ms,
+            min_silence_duration_ms=chosen.min_silence_ms,
+            speech_pad_ms=chosen.pad_ms,
+        )
+        whole = [Span(found["start"], found["end"]) for found in at_once]
+        for stretch, batch in ((480, 32), (100, 3), (7, 1000)):
+            monkeypatch.setattr(vad, "STRETCH", stretch)
+            monkeypatch.setattr(vad, "BATCH", batch)
+            parted = detector(track, quiet)
+            assert len(parted) == len(whole)
+            for a, b in zip(whole, parted, strict=True):
+                assert abs(a.start - b.start) <= RATE // 10
+                assert abs(a.end - b.end) <= RATE // 10
+
+
+def test_a_stretch_alone_says_the_same_as_among_others(two_speakers: Path, tmp_path: Path) -> None:
     sound = np.concatenate([block[:, 0] for block in Decoder(two_speakers, RATE)])
-    track = track_of(sound, tmp_path)
     detector = SpeechDetector(Vad())
-    whole = detector(track, quiet)
-    assert len(whole) >= 6
-    for window_s in (7, 11, 16):
-        monkeypatch.setattr(vad, "WINDOW", window_s * RATE)
-        windowed = detector(track, quiet)
-        assert len(windowed) == len(whole)
-        for a, b in zip(whole, windowed, strict=True):
-            assert abs(a.start - b.start) <= RATE // 10
-            assert abs(a.end - b.end) <= RATE // 10
-
-
-def test_speech_that_fills_a_window_is_found_whole(clip: ReadClip, tmp_path: Path, monkeypatch: Any) -> None:
-    """Windows shorter than the speech in them: their spans meet and become one."""
-    track = track_of(clip("librispeech/1688-142285-0000.flac"), tmp_path)
-    detector = SpeechDetector(Vad())
-    whole = detector(track, quiet)
-    monkeypatch.setattr(vad, "WINDOW", RATE)
-    windowed = detector(track, quiet)
-    assert all(a.end < b.start for a, b in pairwise(windowed))
-    assert max(map(len, windowed)) > 2 * RATE
-    assert (mask(whole, len(track)) != mask(windowed, len(track))).mean() < 0.03
+    among = detector.probabilities(track_of(np.tile(sound, 4), tmp_path), quiet)
+    n = vad.STRETCH
+    alone = detector.probabilities(track_of(np.tile(sound, 4)[: n * vad.FRAME], tmp_path), quiet)
+    assert alone == pytest.approx(among[:n], abs=1e-4)
+    assert among[:n].max() > 0.9
 
 
 def test_no_speech_in_silence_or_noise(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from catalog.records import (
     RATE,
     Address,
     Fetch,
+    Mark,
     Reject,
     Removal,
     Segment,
@@ -30,7 +31,7 @@ from catalog.records import (
     Status,
 )
 from catalog.store import Catalog, open_catalog
-from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_result, make_source, rejected
+from tests.catalog_rows import SOURCE_ID, WHEN, full_result, kept, make_fetch, make_result, make_source, rejected
 
 
 @pytest.fixture
@@ -45,12 +46,31 @@ def test_a_source_comes_back_as_it_was_written(catalog: Catalog) -> None:
     assert catalog.result(SOURCE_ID) == replace(result, addresses=tuple(sorted(result.addresses, key=lambda a: a.uri)))
     assert catalog.sources([SOURCE_ID]) == catalog.sources() == [result.source]
     assert catalog.addresses() == {address.uri: address for address in result.addresses}
-    assert catalog.stages() == {SOURCE_ID: list(result.stages)}
+    assert catalog.stages() == {SOURCE_ID: {"decode": "aa", "vad": "bb"}}
     assert [(clip.segment_id, clip.accent, clip.language) for clip in catalog.clips()] == [
         (f"{SOURCE_ID}-0", "Yazdi", "fa"),
         (f"{SOURCE_ID}-1", "Yazdi", "fa"),
     ]
     assert catalog.result("f" * 16) is None
+
+
+def test_many_sources_come_back_in_the_order_asked_for(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for n, letter in enumerate("cab"):
+        source = make_source(letter * 16, accent="Lori")
+        stage = Stage(source.source_id, "vad", 0.5, 600.0, "bb" if n else "aa", "silero 6", WHEN)
+        piece = kept(n, source.source_id)
+        voice = SpeakerVoice(piece.speaker_id or "", source.source_id, (1.0, 0.0))
+        address = Address(source.uri, source.source_id, 1000, 5)
+        fetch = make_fetch(source.source_id) if n else None
+        written.append(SourceResult(source, (address,), (stage,), (Mark("music", n, 9),), (voice,), (piece,), fetch))
+        catalog.write_source(written[-1])
+    monkeypatch.setattr("catalog.store.BATCH", 2)
+    ids = [result.source.source_id for result in written]
+    assert list(catalog.results([*ids[::-1], "f" * 16])) == written[::-1]
+    assert list(catalog.results([])) == []
+    assert [clip.source_id for clip in catalog.clips()] == sorted(ids)
+    assert catalog.stages() == {ids[0]: {"vad": "aa"}, ids[1]: {"vad": "bb"}, ids[2]: {"vad": "bb"}}
 
 
 def test_what_was_written_is_still_there_when_opened_again(tmp_path: Path) -> None:
@@ -229,6 +249,11 @@ def test_splits_are_numbered_named_and_never_change(catalog: Catalog) -> None:
     # what a split names stays named when the source is made anew with other pieces
     catalog.write_source(make_result(kept(9)))
     assert catalog.split_members("split-1") == first
+    shown = "SELECT segment_id, split FROM segments ORDER BY segment_id"
+    assert list(catalog.query(shown).rows) == [(f"{SOURCE_ID}-9", None)]
+    # and a piece that is made again is on its side again
+    catalog.write_source(make_result(kept(0), kept(2), kept(9)))
+    assert list(catalog.query(shown).rows) == [(ids[0], "train"), (ids[2], None), (f"{SOURCE_ID}-9", None)]
 
 
 @pytest.mark.parametrize("split", ["validation", "", "Train"])

@@ -1,9 +1,12 @@
 -- Hours kept and recordings by licence: what may be passed on.
+WITH clips AS (
+    SELECT source_id, sum(duration_s) AS kept_s FROM segments WHERE kept GROUP BY source_id
+)
 SELECT
     coalesce(licence, '(none)') AS licence,
-    count(DISTINCT source_id) AS sources,
-    round(coalesce(sum(segments.duration_s) FILTER (kept), 0) / 3600, 3) AS hours
+    count(*) AS sources,
+    round(coalesce(sum(kept_s), 0) / 3600, 3) AS hours
 FROM sources
-LEFT JOIN segments USING (source_id)
+LEFT JOIN clips USING (source_id)
 GROUP BY ALL
 ORDER BY hours DESC, licence

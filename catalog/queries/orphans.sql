@@ -20,9 +20,6 @@ UNION ALL
 SELECT 'transcript' AS row_of, source_id, count(*) AS n FROM base.transcript GROUP BY ALL
 HAVING source_id NOT IN (SELECT source_id FROM base.source)
 UNION ALL
-SELECT 'resolved' AS row_of, source_id, count(*) AS n FROM base.resolved GROUP BY ALL
-HAVING source_id NOT IN (SELECT source_id FROM base.source)
-UNION ALL
 SELECT 'label_hold' AS row_of, source_id, count(*) AS n FROM base.label_hold GROUP BY ALL
 HAVING source_id NOT IN (SELECT source_id FROM base.source)
 UNION ALL

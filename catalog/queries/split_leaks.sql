@@ -1,11 +1,25 @@
 -- Speakers, recordings, labels, channels and near-duplicates on more than one side of a split. A sound split gives no row.
-WITH members AS (
-    SELECT
-        split_name, splits.split, segment_id, speaker_id, source_id, lower(trim(sources.speaker)) AS label,
-        lower(trim(sources.channel)) AS channel
+WITH newest AS (SELECT max_by(split_name, position) AS split_name FROM base.split),
+heard AS (
+    -- the pieces show their side in the newest split; in the others it is looked up
+    SELECT (SELECT split_name FROM newest) AS split_name, split, local_speaker_id, source_id
+    FROM segments
+    WHERE split IS NOT NULL
+    GROUP BY split, local_speaker_id, source_id
+    UNION ALL
+    SELECT split_name, splits.split, local_speaker_id, source_id
     FROM splits
     JOIN segments USING (segment_id)
-    JOIN sources USING (source_id)
+    WHERE split_name <> (SELECT split_name FROM newest)
+    GROUP BY split_name, splits.split, local_speaker_id, source_id
+),
+members AS (
+    SELECT
+        split_name, split, source_id, coalesce(link.speaker_id, local_speaker_id) AS speaker_id,
+        lower(trim(source.speaker)) AS label, lower(trim(source.channel)) AS channel
+    FROM heard
+    JOIN base.source USING (source_id)
+    LEFT JOIN base.link ON link.local_id = local_speaker_id
 ),
 shared AS (
     SELECT split_name, 'speaker' AS leak, speaker_id AS id, split FROM members
@@ -19,9 +33,14 @@ shared AS (
     JOIN splits AS b USING (split_name)
     WHERE b.segment_id = segment_b
 )
-SELECT split_name, leak, id, string_agg(DISTINCT split, ', ' ORDER BY split) AS sides
+SELECT
+    split_name, leak, id,
+    concat_ws(
+        ', ', if(bool_or(split = 'dev'), 'dev', NULL), if(bool_or(split = 'test'), 'test', NULL),
+        if(bool_or(split = 'train'), 'train', NULL)
+    ) AS sides
 FROM shared
 WHERE id <> ''
 GROUP BY split_name, leak, id
-HAVING count(DISTINCT split) > 1
+HAVING min(split) <> max(split)
 ORDER BY split_name, leak, id

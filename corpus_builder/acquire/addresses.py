@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 WEB = frozenset({"http", "https"})
 STREAMS = frozenset({"rtmp", "rtmps", "rtmpe", "rtmpt", "rtsp", "rtsps"})
 """Schemes that only ever carry a live stream."""
+OBJECTS = {"s3": "s3fs", "gs": "gcsfs"}
+"""Schemes of object storage, and the package that fsspec reads each with."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|data:[\w.+-]+/|javascript:", re.IGNORECASE)
 _SEARCH = re.compile(r"[a-z0-9]+search(date)?(|[1-9]\d*|all):\S", re.IGNORECASE)
@@ -42,7 +44,7 @@ def check_address(url: str) -> None:
 def refusal(url: str) -> str | None:
     """Why an address is not fetched: file://, data:, ftp:// and other schemes, no host, blanks; None if it is.
 
-    http, https, rtmp…, rtsp… and searches are; private addresses, too.
+    http, https, rtmp…, rtsp…, s3, gs and searches are; private addresses, too.
     """
     if _SEARCH.match(url):
         return None
@@ -51,7 +53,7 @@ def refusal(url: str) -> str | None:
         host, _ = parts.hostname, parts.port  # a port that is no number raises
     except ValueError as error:
         return f"it is no web address ({error})"
-    if parts.scheme.lower() not in WEB | STREAMS:
+    if parts.scheme.lower() not in WEB | STREAMS | OBJECTS.keys():
         return f"expected http:// or https://, not {parts.scheme or url[:20]!r}"
     if not host or re.search(r"[\x00-\x20\x7f]", url):
         return "it is no web address: it has no host, or a blank in it"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -14,8 +16,12 @@ from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchError, F
 from corpus_builder.sources import SourceRequest
 from corpus_builder.survey import Need, Task
 
-AHEAD = 4
-"""Finished downloads that may wait for processing, over those in work: more would only fill the disk."""
+AHEAD = 8
+"""Downloads that may wait for processing, over those under way: more would only fill the disk, and fewer leave the
+link idle while a long recording is processed, or the processors while a short one is."""
+ALONE_S = 20.0
+"""How long the first download has the link to itself, at most: the sooner there is something to work on, the better,
+and several that share a slow link are finished together, late."""
 
 Decide = Callable[[SourceRequest, Entry], Task]
 Watch = Callable[[SourceRequest, str, float], None]
@@ -44,7 +50,9 @@ class Arrivals:
         self.looks: deque[SourceRequest] = deque()
         self.fetches: deque[Task] = deque()
         self.busy = 0  # threads with a look or a fetch in hand
-        self.here = 0  # downloads that nobody has taken
+        self.here = 0  # downloads, begun or finished, that nobody has taken
+        self.most = AHEAD + threads
+        self.alone_until: float | None = None  # while the first download has the link to itself
         self.stopped = False
         self.seen: set[str] = set()
         for task in tasks:
@@ -116,18 +124,23 @@ class Arrivals:
     def _work(self) -> None:
         while True:
             with self.change:
-                self.change.wait_for(lambda: self._idle or self.looks or self._may_fetch)
+                while not (self._idle or self.looks or self._may_fetch):
+                    self.change.wait(None if self.alone_until is None else ALONE_S)
                 if self._idle:
                     return
                 if self._may_fetch:
                     todo: Task | SourceRequest = self.fetches.popleft()
                     self.here += 1
+                    if self.alone_until is None:
+                        self.alone_until = time.monotonic() + ALONE_S
                 else:
                     todo = self.looks.popleft()
                 self.busy += 1
             found = self._fetched(todo) if isinstance(todo, Task) else self._looked_at(todo)
             with self.change:
                 self.busy -= 1
+                if isinstance(todo, Task):
+                    self.alone_until = -math.inf
                 if isinstance(todo, Task) and not any(task.fetched for task in found):
                     self.here -= 1
                 for task in found:
@@ -136,7 +149,8 @@ class Arrivals:
 
     @property
     def _may_fetch(self) -> bool:
-        return bool(self.fetches) and self.here < AHEAD
+        free = self.alone_until is None or time.monotonic() >= self.alone_until
+        return bool(self.fetches) and self.here < self.most and free
 
     def _looked_at(self, request: SourceRequest) -> list[Task]:
         """What an address leads to."""

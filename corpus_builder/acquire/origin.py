@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from catalog.errors import UsageError
 from catalog.records import Fetch, Source, Status, Transcript
+from corpus_builder.acquire.addresses import OBJECTS
 from corpus_builder.acquire.records import Entry, Fetched
 from corpus_builder.audio import stated_seconds
 from corpus_builder.scripts import contradicts, language_code
@@ -42,9 +43,15 @@ def stored_fetch(fetched: Fetched, source: Source) -> Fetch:
 
 def failed_fetch(entry: Entry, source_id: str, lost_s: float | None) -> Fetch:
     """The record of a download that failed: what was known of it, and the seconds that are known to be missing."""
+    return replace(bare_fetch(entry), source_id=source_id, lost_s=lost_s or 0.0)
+
+
+def bare_fetch(entry: Entry) -> Fetch:
+    """The record of a download before it has begun: what was known of it."""
+    tool = "fsspec" if entry.site in OBJECTS else "yt-dlp"
     return Fetch(
         uri=entry.uri,
-        source_id=source_id,
+        source_id="",
         site=entry.site,
         site_id=entry.site_id,
         asked=entry.asked,
@@ -54,12 +61,12 @@ def failed_fetch(entry: Entry, source_id: str, lost_s: float | None) -> Fetch:
         uploaded_at=entry.uploaded_at,
         licence=None,
         announced_s=entry.duration_s,
-        lost_s=lost_s or 0.0,
+        lost_s=0.0,
         sha256=None,
         size_bytes=None,
         media=None,
         recorded_s=None,
-        tool=f"yt-dlp {version('yt-dlp')}",
+        tool=f"{tool} {version(tool)}",
         fetched_at=datetime.now(UTC),
         raw={},
     )

@@ -1,4 +1,5 @@
-"""The web: what is behind an address, and one recording fetched. All of yt-dlp lies behind these two functions.
+"""The web: what is behind an address, and one recording fetched. All of yt-dlp lies behind these two functions, and
+object storage.
 
 Both are for threads: no signals, no output, one yt-dlp for each call.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from corpus_builder.acquire.addresses import STREAMS, key_of, refusal, without_credentials
+from corpus_builder.acquire.addresses import OBJECTS, STREAMS, key_of, refusal, without_credentials
 from corpus_builder.acquire.records import (
     READY,
     Choice,
@@ -43,7 +44,12 @@ def look(address: str, choice: Choice, settings: FetchSettings) -> list[Entry]:
     """
     if reason := refusal(address):
         raise FetchError(address, reason, permanent=True)
-    if urlsplit(address).scheme.lower() in STREAMS:
+    scheme = urlsplit(address).scheme.lower()
+    if scheme in OBJECTS:
+        from corpus_builder.acquire.objects import look as look_at_objects
+
+        return look_at_objects(address, choice, settings)
+    if scheme in STREAMS:
         bare = without_credentials(address)
         return [Entry(bare, bare, "generic", live=True, info={"url": address, "is_live": True, READY: True})]
 
@@ -69,6 +75,11 @@ def fetch(entry: Entry, folder: Path, settings: FetchSettings, tell: Callable[[i
     for the next call, which goes on from there. `tell` hears of the bytes so far and, where known, of how many; what
     it raises ends the download. Raises FetchError; NotWanted for an entry that turns out not to be chosen.
     """
+    if entry.site in OBJECTS:
+        from corpus_builder.acquire.objects import fetch as fetch_object
+
+        return fetch_object(entry, folder, settings, tell)
+
     from corpus_builder.acquire.client import Client
     from corpus_builder.acquire.errors import causes, explained
 

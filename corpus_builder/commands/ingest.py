@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from catalog.errors import PdidError, UsageError
 from catalog.records import Status
@@ -20,8 +22,11 @@ from corpus_builder.sources import find_sources
 from corpus_builder.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
-    from corpus_builder.ingest import Outcome
+    from corpus_builder.ingest import MakePool, Outcome
     from corpus_builder.survey import Task
+
+ALL = 1 << 20
+"""Sources at a time: as many as there is room for."""
 
 EXAMPLES = """\b
 Examples:
@@ -32,6 +37,7 @@ Examples:
   pdid ingest https://www.aparat.com/v/uid --accent Gilaki
   pdid ingest https://www.youtube.com/@channel --since 2026-01-01 --match لهجه --dry-run
   pdid ingest https://example.org/live.m3u8 --record 60
+  pdid ingest --sources sources.csv --corpus /nfs/tv --executor ray --ray-address 10.0.0.1:6379
 
 \b
 A sources file is CSV with a header; only `source` must be there:
@@ -60,13 +66,24 @@ A sources file is CSV with a header; only `source` must be there:
     type=click.Choice(["auto", "embedded", "pyannote"]),
     help="Who finds the speakers; auto takes pyannote where its weights are at hand.  [default: auto, or pdid.toml's]",
 )
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Sources worked on at a time.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    help="Sources worked on at a time.  [default: 1; with ray one for each processor of the cluster]",
+)
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where the work is done: on this machine; ray, on many, is not in this version yet.",
+    help="Where the work is done: on this machine, or by Ray on a cluster of machines.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    help="A running Ray cluster; without one, Ray is started on this machine for the run.",
 )
 @web_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -78,8 +95,9 @@ def ingest(
     corpus: Path,
     separate: str | None,
     diarizer: str | None,
-    jobs: int,
+    jobs: int | None,
     executor: str,
+    ray_address: str | None,
     dry_run: bool,
     as_json: bool,
     **of_the_web: Any,
@@ -90,12 +108,15 @@ def ingest(
     channel, a live stream. Files stay where they are; what is downloaded lies in media/ in the corpus folder. What has
     been done before with the same settings is not done again; what failed is tried again.
     """
+    from corpus_builder.cluster import actors
     from corpus_builder.ingest import ingest as run  # the catalog; too slow for --help
     from corpus_builder.progress import Display
     from corpus_builder.survey import survey
+    from corpus_builder.workers import processes
 
-    if executor == "ray":
-        raise UsageError("--executor ray is not in this version yet: use --jobs N to work on several sources at a time")
+    given = click.get_current_context().get_parameter_source("ray_address")
+    if executor == "local" and given is ParameterSource.COMMANDLINE:
+        raise UsageError("--ray-address goes with --executor ray: add it, or leave the address out")
     settings = _with(load_settings(corpus), separate, diarizer)
     requests = find_sources(source, load_taxonomy(settings.taxonomy, corpus), sources_file=sources_file, accent=accent)
     plan = make_plan(settings, lambda line: click.echo(line, err=True))
@@ -105,9 +126,13 @@ def ingest(
 
         _print_survey(listed(survey(corpus, requests, plan), corpus, plan, web.settings, web.choice), as_json)
         return
+    pool: MakePool = processes
+    if executor == "ray":
+        pool = partial(actors, address=ray_address, fit=jobs is None)
+    jobs = jobs or (1 if executor == "local" else ALL)
     outcomes: list[Outcome] = []
     with Display(requests) as display:
-        for outcome in run(requests, corpus, plan, jobs, display.watch, web):
+        for outcome in run(requests, corpus, plan, jobs, display.watch, web, pool):
             outcomes.append(outcome)
             display.finished(outcome)
             if as_json:
@@ -152,7 +177,8 @@ def _print_survey(tasks: Iterable[Task], as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(_survey_line(task), ensure_ascii=False))
         elif task.error:
-            click.echo(f"{task.need if idle else 'can not be fetched'}: {printable(task.request.uri)}: {task.error}")
+            what = task.need if idle else "can't be fetched"
+            click.echo(f"{what}: {printable(task.request.uri)}: {task.error}")
         elif task.need is not Need.NOTHING:
             redo = f", from {task.from_stage} on" if task.from_stage else ""
             about = f"  {_minutes(entry.duration_s)}  {printable(entry.title or '')}" if entry else ""

@@ -199,8 +199,10 @@ def _read(file: Path, corpus: Path, taxonomy: Taxonomy) -> tuple[list[Label], li
             {uri: address.source_id for uri, address in catalog.addresses().items()},
             pieces,
         )
-        people = People({voice.local_id: voice for voice in local_speakers(catalog)}, links(catalog)) if rows else None
-    if people:
+        people = People({}, {})
+        if any("speaker" in row.cells for row in rows):
+            people = People({voice.local_id: voice for voice in local_speakers(catalog)}, links(catalog))
+    if rows:
         return from_table(file, rows, taxonomy, recordings, people, datetime.now(UTC)), [], 0, 0
     labels, transcripts = from_answers(file, answers, taxonomy, recordings)
     return labels, transcripts, skipped, sum(answer.segment_id not in pieces for answer in answers)

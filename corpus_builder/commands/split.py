@@ -100,18 +100,20 @@ def _write(corpus: Path, taxonomy: Taxonomy, name: str | None, settings: SplitSe
     from catalog.store import open_catalog
     from corpus_builder.assignment import assign
     from corpus_builder.commands.split_check import of_taxonomy, read_clips
+    from corpus_builder.memory import no_search_for_cycles
     from corpus_builder.split import catalog_state, make_groups, report
 
-    with open_catalog(corpus) as catalog:
-        clips, pairs = read_clips(catalog, corpus)
-    groups = make_groups(clips, pairs)
-    _refuse_one_group(groups, settings)
-    found = assign(groups, settings)
-    members = [SplitMember(clip, found.sides[group.name]) for group in groups for clip in group.segment_ids]
-    made_with = settings.as_json() | of_taxonomy(taxonomy)
-    made_with |= {"groups": len(groups), "assignment": found.as_json(), "catalog": catalog_state(clips, pairs)}
-    with open_catalog(corpus, write=True) as catalog:
-        written = catalog.write_split(members, name=name, seed=settings.seed, settings=made_with)
+    with no_search_for_cycles():
+        with open_catalog(corpus) as catalog:
+            clips, pairs = read_clips(catalog, corpus)
+        groups = make_groups(clips, pairs)
+        _refuse_one_group(groups, settings)
+        found = assign(groups, settings)
+        members = [SplitMember(clip, found.sides[group.name]) for group in groups for clip in group.segment_ids]
+        made_with = settings.as_json() | of_taxonomy(taxonomy)
+        made_with |= {"groups": len(groups), "assignment": found.as_json(), "catalog": catalog_state(clips, pairs)}
+        with open_catalog(corpus, write=True) as catalog:
+            written = catalog.write_split(members, name=name, seed=settings.seed, settings=made_with)
     _print(written, report(groups, found.sides, settings), as_json)
     sides = set(found.sides.values())
     for side, share in (("dev", settings.dev_share), ("test", settings.test_share)):

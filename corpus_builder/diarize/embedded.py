@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,13 +13,14 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Track
 from corpus_builder.config import Diarize
 from corpus_builder.diarize.clustering import Speakers, find_speakers
-from corpus_builder.music import join_spans, runs
+from corpus_builder.diarize.parts import Voice, assemble, link, windows
 from corpus_builder.pauses import frame_levels
-from corpus_builder.protocols import Diarization, Progress, Turn
+from corpus_builder.protocols import Diarization, Progress
+from corpus_builder.spans import join_spans, runs, touching
 from corpus_builder.voices import NAME, STRIDE, WINDOW, Embeddings, VoiceEncoder
 
 HOP = RATE // 100
-STEP = STRIDE * HOP
+PART = 3600 * RATE  # of a long source that is diarized at a time: its embeddings take 150 MB
 REACH = 40  # frames of 10 ms that a change of speaker may be moved to reach a quiet moment
 DOUBT = 0.25  # a margin between the two likeliest speakers under this share of the usual one is doubt
 
@@ -33,9 +35,46 @@ class Embedded:
         self.encoder = VoiceEncoder(threads)
 
     def __call__(self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress) -> Diarization:
-        """Diarize `speech` in `track` (mono, 16 kHz); `music` says where music sounds under it."""
+        """Diarize `speech` in `track` (mono, 16 kHz); `music` says where music sounds under it.
+
+        More than an hour of sound is taken in parts.
+        """
         if not speech:
             return Diarization((), voices={})
+        parts = [Span(0, len(track))] if len(track) <= PART else windows(speech, len(track), PART)
+        turns: list[tuple[Span, int]] = []
+        unsure: list[Span] = []
+        heard: list[_Heard] = []
+        for index, part in enumerate(parts):
+
+            def share(done: float, index: int = index) -> None:
+                progress((index + done) / len(parts))
+
+            said = _within(speech, part)
+            if said:
+                found, doubtful, voices = self._diarize(track.part(part), said, _within(music, part), share)
+                turns += [(_shifted(span, part.start), len(heard) + speaker) for span, speaker in found]
+                unsure += [_shifted(span, part.start) for span in doubtful]
+                heard += [replace(voice, part=index) for voice in voices]
+        labels = link(
+            [voice.voice for voice in heard],
+            [voice.part for voice in heard],
+            self.settings.same_speaker,
+            [voice.seconds for voice in heard],
+            [voice.narrowband for voice in heard],
+        )
+        whole = assemble(
+            [(span, labels[speaker]) for span, speaker in turns],
+            [],
+            [(label, voice.voice * np.float32(voice.seconds)) for label, voice in zip(labels, heard, strict=True)],
+            0,
+        )
+        return replace(whole, unsure=tuple(unsure))
+
+    def _diarize(
+        self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress
+    ) -> tuple[list[tuple[Span, int]], list[Span], list[_Heard]]:
+        """One part: turns with the index of their speaker, where that is doubtful, and the speakers."""
         stretches = join_spans(list(speech), RATE)
         embeddings = self.encoder.embed(track, stretches, progress)
         n_frames = -(-len(track) // HOP)
@@ -49,15 +88,39 @@ class Embedded:
         )
         labels = frame_labels(embeddings, speakers, n_frames)
         labels = move_changes(track, labels, stretches)
-        names = order_of_appearance(labels, spoken)
+        speaking, frames = np.unique(labels[spoken & (labels >= 0)], return_counts=True)
+        number = {int(speaker): k for k, speaker in enumerate(speaking)}
         turns = [
-            Turn(span.start, span.end, names[int(labels[span.start // HOP])])
+            (span, number[int(labels[span.start // HOP])])
             for speech_span in runs(spoken, HOP, len(track))
             for span in split_by_label(labels, speech_span)
         ]
         doubtful = doubt(embeddings, speakers, musical, n_frames) & spoken
-        voices = {names[k]: speakers.voices[k] for k in names}
-        return Diarization(tuple(turns), unsure=tuple(runs(doubtful, HOP, len(track))), voices=voices)
+        heard = [
+            _Heard(speakers.voices[k], n * HOP / RATE, embeddings.narrowband)
+            for k, n in zip(speaking, frames, strict=True)
+        ]
+        return turns, runs(doubtful, HOP, len(track)), heard
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A speaker of one part: the mean voice (256,), and seconds of speech."""
+
+    voice: Voice
+    seconds: float
+    narrowband: bool
+    part: int = 0
+
+
+def _within(spans: Sequence[Span], part: Span) -> list[Span]:
+    """What lies within a part, of sorted spans, counted from its start."""
+    inside = touching(spans, part.start, part.end)
+    return [_shifted(Span(max(s.start, part.start), min(s.end, part.end)), -part.start) for s in inside]
+
+
+def _shifted(span: Span, by: int) -> Span:
+    return Span(span.start + by, span.end + by)
 
 
 def raster(spans: Sequence[Span], n_frames: int) -> NDArray[np.bool_]:
@@ -125,13 +188,6 @@ def _fill(inside: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int
     at = np.arange(len(inside))
     nearest = np.where(np.abs(known[right] - at) < np.abs(known[left] - at), right, left)
     return inside[known[nearest]]
-
-
-def order_of_appearance(labels: NDArray[np.int64], spoken: NDArray[np.bool_]) -> dict[int, str]:
-    """Names S1, S2, … for the speaker indices that occur in speech, in the order they are heard."""
-    heard = labels[spoken & (labels >= 0)]
-    index, first = np.unique(heard, return_index=True)
-    return {int(k): f"S{i + 1}" for i, k in enumerate(index[np.argsort(first)])}
 
 
 def split_by_label(labels: NDArray[np.int64], span: Span) -> list[Span]:

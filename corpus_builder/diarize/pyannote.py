@@ -15,10 +15,9 @@ import math
 import os
 import pickle
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,21 +26,17 @@ from numpy.typing import NDArray
 from catalog.errors import PdidError
 from catalog.hub import Found
 from catalog.records import RATE, Span
-from corpus_builder.audio import Samples, Track
+from corpus_builder.audio import Track
 from corpus_builder.config import Diarize
+from corpus_builder.diarize.parts import NEAR, Voice, assemble, link, unit, windows
 from corpus_builder.models import PART_FILES, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
-from corpus_builder.protocols import Diarization, Progress, Turn
-
-NEAR = RATE // 4
-"""Around speech, how far the networks' findings count: 0.25 s, in samples at 16 kHz."""
+from corpus_builder.protocols import Diarization, Progress
 
 SEGMENTATION_BATCH = 32
-LINK_DISTANCE = 0.5
-"""Cosine distance of two mean voices of different parts from which they are two people: WeSpeaker's verification
+SAME_SPEAKER = 0.5
+"""Cosine similarity of two mean voices of different parts from which they are one person's: WeSpeaker's verification
 threshold lies near 0.6–0.7 for single utterances, and means over many windows are closer than those."""
 EMBEDDING_SAMPLES = 400  # the shortest voice WeSpeaker's network takes: one 25 ms frame of its filter bank
-
-Voice = NDArray[np.float32]
 
 
 class Pyannote:
@@ -75,7 +70,7 @@ class Pyannote:
             voices += heard
             part_of += [index] * len(heard)
         progress(1.0)
-        labels = link(voices, part_of)
+        labels = link(voices, part_of, SAME_SPEAKER)
         return assemble(
             [(span, labels[speaker]) for span, speaker in turns],
             overlaps,
@@ -268,85 +263,3 @@ def _window(sound: Any, start: int, size: int) -> Any:
 
     piece = sound[start : start + size]
     return torch.nn.functional.pad(piece, (0, size - len(piece)))
-
-
-# ---------------------------------------------------------------- parts of a long source
-
-
-def windows(speech: Sequence[Span], n_samples: int, size: int) -> list[Span]:
-    """Cut the stretch of a source that has speech into parts of about `size` samples, in its longest pauses.
-
-    The parts are of like length; each cut is the middle of the longest pause within a tenth of a part of the
-    even place, or that place itself where nobody pauses.
-    """
-    if not speech:
-        return []
-    start, end = max(0, speech[0].start - NEAR), min(n_samples, speech[-1].end + NEAR)
-    count = math.ceil((end - start) / size)
-    pauses = [Span(a.end, b.start) for a, b in pairwise(speech) if b.start > a.end]
-    cuts = [start]
-    for number in range(1, count):
-        even = start + number * (end - start) // count
-        close = [p for p in pauses if abs((p.start + p.end) // 2 - even) <= (end - start) / count / 10]
-        longest = max(close, key=len, default=Span(even, even))
-        cuts.append((longest.start + longest.end) // 2)
-    return [Span(a, b) for a, b in zip(cuts, [*cuts[1:], end], strict=True)]
-
-
-def unit(voice: Samples) -> Voice | None:
-    """The voice at unit length, or None where it has none (a speaker never heard alone)."""
-    length = float(np.linalg.norm(voice))
-    return (voice / length).astype(np.float32) if math.isfinite(length) and length > 0 else None
-
-
-def link(voices: Sequence[Voice | None], part_of: Sequence[int]) -> list[int]:
-    """Number the speakers of all parts: voices nearer than LINK_DISTANCE are one speaker.
-
-    Agglomerative, average linkage. Two speakers of one part stay two, and a speaker without a voice stays alone.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    count = len(voices)
-    if len(set(part_of)) < 2:
-        return list(range(count))
-    far = 4.0 * count  # no average that holds such a pair comes under LINK_DISTANCE
-    distance = np.full((count, count), far)
-    for i, a in enumerate(voices):
-        for j, b in enumerate(voices):
-            if i != j and part_of[i] != part_of[j] and a is not None and b is not None:
-                distance[i, j] = max(0.0, 1.0 - float(a @ b))
-    np.fill_diagonal(distance, 0.0)
-    clusters = fcluster(linkage(squareform(distance, checks=False), "average"), LINK_DISTANCE, "distance")
-    return [int(cluster) for cluster in clusters]
-
-
-def assemble(
-    turns: Iterable[tuple[Span, int]],
-    overlaps: Sequence[Span],
-    voices: Iterable[tuple[int, Voice | None]],
-    min_speaker: int,
-) -> Diarization:
-    """Turns with speaker numbers to a Diarization, the speakers named S1, S2, … as they appear.
-
-    Speakers with less than `min_speaker` samples of speech are not called speakers: their turns become `unsure`.
-    """
-    ordered = sorted(((span, speaker) for span, speaker in turns if len(span) > 0), key=lambda turn: turn[0].start)
-    spoken: dict[int, int] = {}
-    for span, speaker in ordered:
-        spoken[speaker] = spoken.get(speaker, 0) + len(span)
-    names: dict[int, str] = {}
-    for _, speaker in ordered:
-        if spoken[speaker] >= min_speaker and speaker not in names:
-            names[speaker] = f"S{len(names) + 1}"
-    heard: dict[str, list[Voice]] = {}
-    for speaker, voice in voices:
-        if speaker in names and voice is not None:
-            heard.setdefault(names[speaker], []).append(voice)
-    means = {name: unit(np.mean(rows, axis=0)) for name, rows in heard.items()}
-    return Diarization(
-        turns=tuple(Turn(span.start, span.end, names[speaker]) for span, speaker in ordered if speaker in names),
-        overlaps=tuple(sorted((span for span in overlaps if len(span) > 0), key=lambda span: span.start)),
-        unsure=tuple(span for span, speaker in ordered if speaker not in names),
-        voices={name: voice for name, voice in means.items() if voice is not None},
-    )

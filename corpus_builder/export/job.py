@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from catalog.errors import PdidError, UsageError
 from catalog.exports import write_export
@@ -193,8 +193,13 @@ def _refused(error: OSError, home: Path) -> PdidError:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file, UTF-8, each line ended by one newline."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+    with open_lines(path) as file:
         file.writelines(f"{line}\n" for line in lines)
+
+
+def open_lines(path: Path) -> TextIO:
+    """Open a text file for writing as `write_lines` does."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def dump(value: object) -> str:

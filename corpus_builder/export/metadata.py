@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 
 from catalog.annotations import labels, link_rules, links, transcripts
-from catalog.records import Address, Label, Stage, Transcript
+from catalog.records import Address, Label, Segment, Transcript
 from catalog.store import Catalog, open_catalog
 from corpus_builder.config import Settings, load_settings
 from corpus_builder.export import release as to
 from corpus_builder.export.card import write_card
 from corpus_builder.export.clips import ExportClip
 from corpus_builder.export.croissant import FileSet, write_croissant
-from corpus_builder.export.job import Job, sha256_of, write_lines
+from corpus_builder.export.job import Job, open_lines, sha256_of, write_lines
 from corpus_builder.plan import stage_hashes
+
+BLOCK = 1000
+"""Recordings that are read at a time."""
+
+T = TypeVar("T")
+Said = TypeVar("Said", Label, Transcript)
+Made = frozenset[tuple[str, str, str]]
+"""How a recording was made: stage, model and hash of its settings; none where only some of its pieces are released."""
 
 
 def write(job: Job, out: Path) -> None:
@@ -30,8 +41,8 @@ def write(job: Job, out: Path) -> None:
     """
     sums = {clip.segment_id: _sum(job, clip) for clip in job.watch(job.clips, "hashing")}
     with open_catalog(job.corpus) as catalog:
-        release = _read(job, catalog, sums)
-    settings, hold = _settings(load_settings(job.corpus), release.sources)
+        made = _write_tables(job, catalog, sums, out)
+    settings, hold = _settings(load_settings(job.corpus), made)
     if not hold:
         job.tell("some recordings were made with other settings than the corpus has now: release.json says so")
     taxonomy = next((p for p in (job.corpus / settings.taxonomy, Path(settings.taxonomy)) if p.is_file()), None)
@@ -45,14 +56,6 @@ def write(job: Job, out: Path) -> None:
             settings = settings.model_copy(update={section: plain})
     about = to.ReleaseInfo(to.VERSION, version("pdid"), job.created_at, settings.model_dump(mode="json"), hold)
     write_lines(out / to.ABOUT, TypeAdapter(to.ReleaseInfo).dump_json(about, indent=2).decode().splitlines())
-    write_lines(out / to.SOURCES.file, to.SOURCES.lines(release.sources))
-    write_lines(out / to.SEGMENTS.file, to.SEGMENTS.lines(release.segments))
-    write_lines(out / to.MARKS.file, to.MARKS.lines(release.marks))
-    write_lines(out / to.LABELS.file, to.LABELS.lines(release.labels))
-    write_lines(out / to.TRANSCRIPTS.file, to.TRANSCRIPTS.lines(release.transcripts))
-    write_lines(out / to.RULES.file, to.RULES.lines(release.rules))
-    write_lines(out / to.SPLITS.file, to.SPLITS.lines(release.splits))
-    write_lines(out / to.MEMBERS.file, to.MEMBERS.lines(release.members))
     write_card(job, out, {})
     write_croissant(job, out, TABLES)
 
@@ -64,40 +67,61 @@ def _sum(job: Job, clip: ExportClip) -> str:
         raise job.gone(clip) from None
 
 
-def _read(job: Job, catalog: Catalog, sums: dict[str, str]) -> to.Release:
-    """Everything that is to be released, as records."""
+def _write_tables(job: Job, catalog: Catalog, sums: dict[str, str], out: Path) -> set[Made]:
+    """Write everything that is released, some recordings at a time; returns how they were made, each way once."""
     whole = job.choice.accents is None and job.choice.split is None
     ids = sorted({clip.source_id for clip in job.clips})
-    results = [result for result in map(catalog.result, ids) if result]
-    addresses = _addresses([address for result in results for address in result.addresses])
+    chosen = set(ids)
+    addresses = _addresses([address for address in catalog.addresses().values() if address.source_id in chosen])
     who = links(catalog)
-    release = to.Release(to.ReleaseInfo(to.VERSION, "", job.created_at), [], [], [], [], [], [], [], [])
-    for result in results:
-        source_id = result.source.source_id
-        places = [to.Place(addresses[a.uri], a.size_bytes) for a in result.addresses if a.uri in addresses]
-        source = replace(result.source, uri=places[0].address if places else source_id)
-        release.sources.append(to.ReleasedSource(source, places, list(result.stages) if whole else []))
-        pieces = [s for s in result.segments if s.segment_id in sums or (whole and not s.kept)]
-        for segment in pieces:
-            local = segment.speaker_id
-            speaker = who.get(local, local) if local else None
-            release.segments.append(to.ReleasedSegment(segment, speaker, sums.get(segment.segment_id)))
-        release.marks.extend(to.ReleasedMark(source_id, mark) for mark in result.marks)
-        spans = None if whole else [(piece.start, piece.end) for piece in pieces]
-        release.labels.extend(label for label in labels(catalog, source_id) if _touches(label, spans))
-        release.transcripts.extend(text for text in transcripts(catalog, source_id) if _touches(text, spans))
-    release.rules.extend(r for r in link_rules(catalog) if {r.a.source_id, r.b.source_id} <= set(ids))
-    there = {piece.segment.segment_id for piece in release.segments}
-    for split in catalog.splits():
-        if job.choice.split in (None, split.name):
-            release.splits.append(split)
-            for member in catalog.split_members(split.name):
-                if member.segment_id in there:
-                    release.members.append(to.ReleasedMember(split.name, member))
-    return release
+    splits = [split for split in catalog.splits() if job.choice.split in (None, split.name)]
+    members = {split.name: catalog.split_members(split.name) for split in splits}
+    asked = {member.segment_id for found in members.values() for member in found}
+    there: set[str] = set()  # of the pieces that splits name
+    made: set[Made] = set()
+    with ExitStack() as stack:
+        files = {table.file: stack.enter_context(open_lines(out / table.file)) for table in to.TABLES}
+
+        def put(table: to.Table[T], records: Iterable[T]) -> None:
+            files[table.file].writelines(f"{line}\n" for line in table.lines(records))
+
+        for start in range(0, len(ids), BLOCK):
+            block = ids[start : start + BLOCK]
+            said, told = _by_source(labels(catalog, block)), _by_source(transcripts(catalog, block))
+            for result in catalog.results(block):
+                source_id = result.source.source_id
+                places = [to.Place(addresses[a.uri], a.size_bytes) for a in result.addresses if a.uri in addresses]
+                source = replace(result.source, uri=places[0].address if places else source_id)
+                stages = list(result.stages) if whole else []
+                made.add(frozenset((stage.stage, stage.model, stage.config_hash) for stage in stages))
+                put(to.SOURCES, [to.ReleasedSource(source, places, stages)])
+                pieces = [s for s in result.segments if s.segment_id in sums or (whole and not s.kept)]
+                there.update(piece.segment_id for piece in pieces if piece.segment_id in asked)
+                put(to.SEGMENTS, (_released(piece, who, sums) for piece in pieces))
+                put(to.MARKS, (to.ReleasedMark(source_id, mark) for mark in result.marks))
+                spans = None if whole else [(piece.start, piece.end) for piece in pieces]
+                put(to.LABELS, (label for label in said[source_id] if _touches(label, spans)))
+                put(to.TRANSCRIPTS, (text for text in told[source_id] if _touches(text, spans)))
+        put(to.RULES, (rule for rule in link_rules(catalog) if {rule.a.source_id, rule.b.source_id} <= chosen))
+        put(to.SPLITS, splits)
+        for name, found in members.items():
+            put(to.MEMBERS, (to.ReleasedMember(name, member) for member in found if member.segment_id in there))
+    return made
 
 
-def _settings(settings: Settings, sources: Sequence[to.ReleasedSource]) -> tuple[Settings, bool]:
+def _released(piece: Segment, who: Mapping[str, str], sums: Mapping[str, str]) -> to.ReleasedSegment:
+    local = piece.speaker_id
+    return to.ReleasedSegment(piece, who.get(local, local) if local else None, sums.get(piece.segment_id))
+
+
+def _by_source(said: Iterable[Said]) -> defaultdict[str, list[Said]]:
+    found: defaultdict[str, list[Said]] = defaultdict(list)
+    for one in said:
+        found[one.source_id].append(one)
+    return found
+
+
+def _settings(settings: Settings, made: Iterable[Made]) -> tuple[Settings, bool]:
     """The settings that made the recordings, and whether the stages' hashes prove it.
 
     `pdid ingest --separate` may have said another mode than the file does, so each is tried.
@@ -105,14 +129,14 @@ def _settings(settings: Settings, sources: Sequence[to.ReleasedSource]) -> tuple
     modes = (settings.separate.mode, "auto", "never", "always")
     for mode in modes:
         other = settings.model_copy(update={"separate": settings.separate.model_copy(update={"mode": mode})})
-        if all(_made_with(other, row.stages) for row in sources):
-            return other, all(row.stages for row in sources)
+        if all(_made_with(other, stages) for stages in made):
+            return other, all(made)
     return settings, False
 
 
-def _made_with(settings: Settings, stages: Sequence[Stage]) -> bool:
-    recorded = {stage.stage: stage.config_hash for stage in stages}
-    return not stages or stage_hashes(settings, {stage.stage: stage.model for stage in stages}) == recorded
+def _made_with(settings: Settings, stages: Made) -> bool:
+    recorded = {stage: config_hash for stage, _, config_hash in stages}
+    return not stages or stage_hashes(settings, {stage: model for stage, model, _ in stages}) == recorded
 
 
 def _touches(said: Label | Transcript, spans: Sequence[tuple[int, int]] | None) -> bool:
@@ -128,13 +152,17 @@ def _addresses(addresses: Sequence[Address]) -> dict[str, str]:
     More would say how somebody's disk is laid out, and a recording is recognised by its hash. A file whose name is
     no text has none.
     """
-    paths = {a.uri: PurePosixPath(a.uri).parts for a in addresses if a.uri.startswith("/")}
+    left = {a.uri: PurePosixPath(a.uri).parts for a in addresses if a.uri.startswith("/")}
     found = {}
-    for uri, parts in paths.items():
-        n = 1
-        while sum(other[-n:] == parts[-n:] for other in paths.values()) > 1:
-            n += 1
-        found[uri] = "/".join(parts[-n:])
+    n = 1
+    while left:
+        names = {uri: parts[-n:] for uri, parts in left.items()}
+        times = Counter(names.values())
+        for uri, name in names.items():
+            if times[name] == 1 or n >= len(left[uri]):
+                found[uri] = "/".join(name)
+                del left[uri]
+        n += 1
     return found | {a.uri: a.uri for a in addresses if "://" in a.uri and not a.uri.startswith("file:")}
 
 

@@ -137,6 +137,7 @@ TRANSCRIPTS = Table("transcripts.jsonl", TypeAdapter(Transcript))
 RULES = Table("speaker_rules.jsonl", TypeAdapter(LinkRule))
 SPLITS = Table("splits.jsonl", TypeAdapter(SplitInfo))
 MEMBERS = Table("split_members.jsonl", TypeAdapter(ReleasedMember))
+TABLES = (SOURCES, SEGMENTS, MARKS, LABELS, TRANSCRIPTS, RULES, SPLITS, MEMBERS)
 
 
 def read_release(folder: Path) -> Release:
