@@ -5,7 +5,8 @@
 Fills a catalog with SOURCES recordings of three minutes, 25 pieces to each, ten of them kept: 200,000 recordings are
 5,000,000 pieces, 2,000,000 clips, 10,000 hours. Then runs every step in a process of its own, and prints one table with
 its wall time (whole commands from start to end), the processors' time and that process's peak memory. The catalog lies
-in a temporary folder, or in FOLDER, where it stays and is used again; with STEPs, names as in the table or their
+in a temporary folder, or in FOLDER, where it stays and is used again (with the same models at hand, else the second run
+finds other settings); with STEPs, names as in the table or their
 beginnings, only those are run, and "pdid speakers link", which compares all voices with all others, is run only so.
 Clips are empty files here, and recordings hold a few bytes: `clip files` makes the first, without which a second run
 would process everything again and an export has nothing to hash. The clips' fingerprints are there, as a `pdid split`

@@ -168,6 +168,11 @@ def test_a_catalog_of_version_3_keeps_what_it_says(tmp_path: Path) -> None:
                 ('b', 2, 0, '{{}}', TIMESTAMP '2026-01-31 12:40:01');
             INSERT INTO base.split_member VALUES ('a', 's0', 'train'), ('b', 's1', 'dev'), ('b', 's2', 'test');
             INSERT INTO base.duplicate VALUES ('s0', 's1', 3.5, 0.9);
+            INSERT INTO base.fetch
+                (uri, source_id, site, site_id, asked, announced_s, lost_s, tool, fetched_at, raw)
+                SELECT 'https://t/' || i, '{SOURCE_ID}', 'tube', i::VARCHAR, 'https://t/', if(i = 2, 99, NULL), i, 'yt-dlp',
+                    TIMESTAMP '2026-01-31 12:00:00' + INTERVAL (i // 2) HOUR, '{{}}'
+                FROM range(4) AS t(i);
             """
         )
         before = everything_shown(opened)
@@ -182,10 +187,12 @@ def test_a_catalog_of_version_3_keeps_what_it_says(tmp_path: Path) -> None:
             ("s2", "P", "Shirazi", "classifier", None, "fa", None, "test"),
             ("s3", None, "Yazdi", "source metadata", None, "fa", None, None),
         ]
+        newest = catalog.query("SELECT site_id, announced_s, lost_s, length_differs, fetched_with FROM sources").rows
+        assert list(newest) == [("2", 99.0, 2.0, True, "yt-dlp")]
     counts = {view: len(rows) for view, (_, rows) in before.items() if rows}
     assert counts == {
         "sources": 1, "segments": 4, "speakers": 2, "stages": 1, "labels": 3, "transcripts": 2, "duplicates": 1,
-        "splits": 3,
+        "splits": 3, "fetches": 4,
     }  # fmt: skip
     assert (tmp_path / "catalog.duckdb.v3.bak").exists()
 

@@ -94,7 +94,7 @@ def test_music_and_speech_are_found_where_they_are(
     assert heard_music[music].mean() > 0.97
     assert heard_music[~music].mean() < 0.05
     assert heard_speech[said].mean() > 0.93
-    assert heard_speech[~said & ~music].mean() < 0.2
+    assert heard_speech[~said & ~music].mean() < 0.25  # five seconds in all, of which words are padded
 
 
 @needs_speech

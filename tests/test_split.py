@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import itertools
 import json
@@ -25,6 +26,7 @@ from catalog.store import Clip, open_catalog
 from corpus_builder.assignment import GAP, MISSING, assign
 from corpus_builder.cli import pdid
 from corpus_builder.fingerprint import METHOD
+from corpus_builder.memory import no_search_for_cycles
 from corpus_builder.split import NO_ACCENT, SIDES, Group, SplitSettings, Tie, catalog_state, make_groups, report
 from tests.catalog_rows import kept, make_result, make_source
 
@@ -225,6 +227,18 @@ def test_the_state_is_the_hash_of_the_clips_and_pairs_as_json(n: int) -> None:
     state = catalog_state(clips[::-1], pairs[::-1])
     assert state["sha256"] == hashlib.sha256(said.encode()).hexdigest()
     assert (state["clips"], state["sources"], state["near_duplicates"]) == (n, n, max(0, n - 1))
+
+
+def test_python_looks_for_cycles_again_whatever_ends_a_split() -> None:
+    seen = []
+
+    def fail() -> None:
+        seen.append(gc.isenabled())
+        raise UsageError("it ends")
+
+    with pytest.raises(UsageError), no_search_for_cycles():
+        fail()
+    assert [*seen, gc.isenabled()] == [False, True]
 
 
 @pytest.mark.parametrize("bad", [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0), (float("nan"), 0.1)])

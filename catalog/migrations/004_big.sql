@@ -3,8 +3,8 @@
 --
 -- catalog/resolve.py settles these columns as it did base.resolved. `split` is the piece's side in the newest split,
 -- which is written once, when that is. The flags are a list in DuckDB's own notation: a column of lists can't be
--- updated in place. Speakers are joined still, for linking names all of them anew; grouped by its key, a join whose
--- columns nobody asks for is left out by DuckDB, which does not look at primary keys for that.
+-- updated in place. Speakers are joined still, for linking names all of them anew, and so are downloads; grouped by its
+-- key, a join whose columns nobody asks for is left out by DuckDB, which does not look at primary keys for that.
 ALTER TABLE base.segment ADD COLUMN accent VARCHAR;
 ALTER TABLE base.segment ADD COLUMN accent_origin VARCHAR;
 ALTER TABLE base.segment ADD COLUMN language VARCHAR;
@@ -32,6 +32,32 @@ FROM (
 ) AS settled
 WHERE segment.segment_id = settled.segment_id;
 DROP TABLE base.resolved;
+
+CREATE OR REPLACE VIEW sources AS
+SELECT
+    source_id, uri, title, accent, speaker, language, licence, channel, uploaded_at,
+    n_samples / 16000.0::DOUBLE AS duration_s,
+    sample_rate, channels, codec, bandwidth_hz, lost_packets, sha256, status, error, extra,
+    newest.site, newest.site_id, newest.channel_id, newest.fetched_at, newest.announced_s, newest.lost_s,
+    CASE
+        WHEN newest.announced_s > 0
+        THEN abs(newest.announced_s - n_samples / 16000.0::DOUBLE) > greatest(2, 0.01::DOUBLE * newest.announced_s)
+    END AS length_differs,
+    newest.tool AS fetched_with
+FROM base.source
+LEFT JOIN (
+    SELECT
+        source_id,
+        first(
+            struct_pack(
+                site := site, site_id := site_id, channel_id := channel_id, fetched_at := fetched_at,
+                announced_s := announced_s, lost_s := lost_s, tool := tool
+            )
+            ORDER BY fetched_at DESC, uri
+        ) AS newest
+    FROM base.fetch
+    GROUP BY source_id
+) AS fetched USING (source_id);
 
 CREATE OR REPLACE VIEW segments AS
 SELECT
@@ -75,6 +101,35 @@ FROM heard
 JOIN base.source USING (source_id)
 LEFT JOIN base.link ON link.local_id = heard.local_id
 GROUP BY coalesce(link.speaker_id, heard.local_id);
+
+COMMENT ON VIEW sources IS 'One row per recording; the same bytes at two addresses are one recording.';
+COMMENT ON COLUMN sources.source_id IS 'First 16 hex digits of the SHA-256 of the bytes, or of the address where no bytes could be read';
+COMMENT ON COLUMN sources.uri IS 'Where the recording was found: a file, or an address';
+COMMENT ON COLUMN sources.title IS 'From the sources file, else from the site, else from the media';
+COMMENT ON COLUMN sources.accent IS 'The accent''s name in the taxonomy, or the label as written';
+COMMENT ON COLUMN sources.speaker IS 'From the sources file: who speaks';
+COMMENT ON COLUMN sources.language IS 'From the sources file: the language spoken';
+COMMENT ON COLUMN sources.licence IS 'What the recording may be used for: from the sources file, else as the site states it';
+COMMENT ON COLUMN sources.channel IS 'Who published the recording';
+COMMENT ON COLUMN sources.uploaded_at IS 'When it was published, UTC';
+COMMENT ON COLUMN sources.duration_s IS 'Seconds of sound that were decoded (samples counted, not the container''s word)';
+COMMENT ON COLUMN sources.sample_rate IS 'Hz, of the media';
+COMMENT ON COLUMN sources.channels IS 'Channels of the media: 1 mono, 2 stereo, 6 for 5.1';
+COMMENT ON COLUMN sources.codec IS 'How the sound is coded in the media, in ffmpeg''s words';
+COMMENT ON COLUMN sources.bandwidth_hz IS 'Hz; the highest frequency with sound in it, measured on the media';
+COMMENT ON COLUMN sources.lost_packets IS 'Damaged packets that were skipped while decoding';
+COMMENT ON COLUMN sources.sha256 IS 'SHA-256 of the bytes, in hex; empty where they could not be read';
+COMMENT ON COLUMN sources.status IS 'done, failed (see error) or pending';
+COMMENT ON COLUMN sources.error IS 'Why it failed';
+COMMENT ON COLUMN sources.extra IS 'Further columns of the sources file, as they are: extra[''name'']';
+COMMENT ON COLUMN sources.site IS 'The site it was downloaded from: youtube, aparat, generic…; empty, as all that follows, for local files';
+COMMENT ON COLUMN sources.site_id IS 'The site''s id of it';
+COMMENT ON COLUMN sources.channel_id IS 'The site''s id of who published it';
+COMMENT ON COLUMN sources.fetched_at IS 'When it was downloaded, UTC';
+COMMENT ON COLUMN sources.announced_s IS 'Seconds, the length that the site stated, else the file itself';
+COMMENT ON COLUMN sources.lost_s IS 'Seconds that are known to be missing: gaps in a live recording, fragments that could not be had';
+COMMENT ON COLUMN sources.length_differs IS 'Whether announced and decoded length differ by more than 1 % and 2 s; empty where none was announced';
+COMMENT ON COLUMN sources.fetched_with IS 'The tool that downloaded it, with its version';
 
 COMMENT ON VIEW segments IS 'One row per piece of a recording, kept or rejected.';
 COMMENT ON COLUMN segments.segment_id IS 'Made from the source, start, end and the settings that made the piece';

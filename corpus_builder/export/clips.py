@@ -104,10 +104,13 @@ def choose(catalog: Catalog, choice: Choice, taxonomy: Taxonomy, *, sided: bool,
     if choice.split is not None:
         catalog.split_members(choice.split)  # says clearly what there is
     split = choice.split or (names[-1] if names else None)
-    rows = list(catalog.query(CLIPS, [split]).rows)
-    if not rows:
+    held: dict[Any, Any] = {}  # what many clips have in common is in memory once
+    clips = [
+        ExportClip(row[0], *(held.setdefault(said, said) for said in row[1:6]), *row[6:])
+        for row in catalog.query(CLIPS, [split]).rows
+    ]
+    if not clips:
         raise PdidError("there are no kept clips to export: `pdid status` says what became of the sources")
-    clips = [ExportClip(*row) for row in rows]
     if split is not None and (sided or choice.split):
         clips = _left(clips, lambda clip: clip.side != UNSPLIT, f"{{}} clips are in no side of split {split}", tell)
     if choice.accents is not None:
