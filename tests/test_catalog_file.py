@@ -170,8 +170,8 @@ def test_a_catalog_of_version_3_keeps_what_it_says(tmp_path: Path) -> None:
             INSERT INTO base.duplicate VALUES ('s0', 's1', 3.5, 0.9);
             INSERT INTO base.fetch
                 (uri, source_id, site, site_id, asked, announced_s, lost_s, tool, fetched_at, raw)
-                SELECT 'https://t/' || i, '{SOURCE_ID}', 'tube', i::VARCHAR, 'https://t/', if(i = 2, 99, NULL), i, 'yt-dlp',
-                    TIMESTAMP '2026-01-31 12:00:00' + INTERVAL (i // 2) HOUR, '{{}}'
+                SELECT 'https://t/' || i, '{SOURCE_ID}', 'tube', i::VARCHAR, 'https://t/', if(i = 2, 99, NULL), i,
+                    'yt-dlp', TIMESTAMP '2026-01-31 12:00:00' + INTERVAL (i // 2) HOUR, '{{}}'
                 FROM range(4) AS t(i);
             """
         )
