@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from asr_experiments.features import Floats, Mels, Progress, Shape
 from asr_experiments.masking import SWITCHBOARD_MILD, SpecAugment, specaugment_mask
 from catalog.errors import PdidError, UsageError
+from catalog.memory import keep_freed_memory
 
 CHANNELS = (32, 64, 128, 256)
 STRIDE = 8  # pixels, in time and frequency, of one cell of the fourth convolution's output
@@ -202,6 +203,7 @@ def train_classifier(
 
     Raises UsageError with fewer than two accents to tell apart, PdidError if the loss stops being a number.
     """
+    keep_freed_memory()
     accents = tuple(sorted({labels[i] for i in train}))
     if len(accents) < 2:
         raise UsageError(f"the classifier needs two accents or more to train on, got {', '.join(accents) or 'none'}")

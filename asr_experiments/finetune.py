@@ -40,6 +40,7 @@ from asr_experiments.training_set import (
 )
 from catalog.context import Context, context_frames, encode
 from catalog.errors import PdidError
+from catalog.memory import keep_freed_memory
 from catalog.whisper import Whisper
 
 Hook = Callable[[int, int, float], None]
@@ -91,6 +92,7 @@ def finetune(
     """
     from accelerate import Accelerator
 
+    keep_freed_memory()
     network, on_gpu = whisper.model, whisper.device.type == "cuda"
     accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if on_gpu else "no")
     merge = _add_lora(network, settings.seed) if settings.lora else None

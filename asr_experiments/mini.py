@@ -30,6 +30,7 @@ from asr_experiments.features import Floats, file_hash
 from asr_experiments.training_set import IGNORED
 from catalog.context import STRIDE, context_frames, encode
 from catalog.errors import PdidError, UsageError
+from catalog.memory import keep_freed_memory
 from catalog.records import RATE
 from catalog.whisper import HOP, Whisper, prompt_tokens
 
@@ -127,6 +128,7 @@ def train_mini(
     window or without a text are left out. Raises UsageError for a language Whisper has no code for, and PdidError where
     nothing is left to learn from or the loss is no longer finite.
     """
+    keep_freed_memory()
     settings = settings or MiniSettings()
     folder, code, usable = mini_folder(clips, language, cache, settings)
     if folder.is_dir():

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from catalog.memory import keep_freed_memory
 from catalog.records import RATE, Mark, Reject, Segment, Source, SourceResult, Span, SpeakerVoice, Stage, Status
 from corpus_builder.audio import BandwidthMeter, Decoder, Track, probe, write_clip
 from corpus_builder.diarize.embedded import Embedded
@@ -52,6 +53,7 @@ class Models:
         # One thread for each operation: small networks lose more by waiting than they win, and on a busy
         # machine they can wait for minutes. The big ones raise it while they run (`all_threads`).
         torch.set_num_threads(1)
+        keep_freed_memory()
 
     @contextmanager
     def all_threads(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from catalog.store import Clip, open_catalog
 from corpus_builder.assignment import GAP, MISSING, assign
 from corpus_builder.cli import pdid
 from corpus_builder.fingerprint import METHOD
-from corpus_builder.memory import no_search_for_cycles
+from catalog.memory import no_search_for_cycles
 from corpus_builder.split import NO_ACCENT, SIDES, Group, SplitSettings, Tie, catalog_state, make_groups, report
 from tests.catalog_rows import kept, make_result, make_source
 

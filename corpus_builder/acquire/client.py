@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
 from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.extractor import gen_extractor_classes
 from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import CertificateVerifyError, HTTPError, TransportError
 from yt_dlp.utils import extract_basic_auth
@@ -107,6 +108,12 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
             # each is looked for on PATH and beside this Python, where the deno wheel puts its program
             "js_runtimes": {"deno": {}, "node": {}, "bun": {}, "quickjs": {}},
         }
+
+    def add_default_info_extractors(self) -> None:
+        """All that are enabled; yt-dlp's own way to them is a search that costs more than fetching a minute of sound."""
+        for extractor in gen_extractor_classes():
+            if extractor._ENABLED:
+                self.add_info_extractor(extractor)
 
     @functools.cached_property
     def cookiejar(self) -> Any:

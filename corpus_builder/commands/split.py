@@ -100,7 +100,7 @@ def _write(corpus: Path, taxonomy: Taxonomy, name: str | None, settings: SplitSe
     from catalog.store import open_catalog
     from corpus_builder.assignment import assign
     from corpus_builder.commands.split_check import of_taxonomy, read_clips
-    from corpus_builder.memory import no_search_for_cycles
+    from catalog.memory import no_search_for_cycles
     from corpus_builder.split import catalog_state, make_groups, report
 
     with no_search_for_cycles():
