@@ -1,23 +1,25 @@
 """What fine-tuning costs: our loop against transformers' Seq2SeqTrainer, short context against full, saliency masks.
 
-    python benchmarks/finetune_speed.py [SIZE=tiny] [UPDATES=6] [BATCH=4]
+    python -m benchmarks.finetune_speed [SIZE=tiny] [UPDATES=6] [BATCH=4]
 
 SIZE is tiny, base or small: OpenAI's architecture with random weights, which cost the same. Clips are 5 s of sound;
 nothing is learned from them. On the GPU where there is one (bf16; take BATCH=32), else on the CPU. The runs take turns
-four times, each time in the other direction; updates are timed one by one, the first of each run is left out, and of a
-run the median is taken. Figures are medians over the turns, ratios those of one turn's runs. Seven minutes on two cores
-for tiny; run it on an otherwise idle machine.
+four times, each time in the other direction, each in a process of its own; updates are timed one by one, the first of
+each run is left out, and of a run the median is taken. Figures are medians over the turns, ratios those of one turn's
+runs. Our loop keeps the memory that it frees (catalog/memory.py); transformers' trainer is timed as it is and with that
+as well. Ten minutes on two cores for tiny; run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from asr_experiments.features import LogMels
 from asr_experiments.finetune import finetune
 from asr_experiments.masking import MaskSettings
 from asr_experiments.training_set import FinetuneSettings, TrainingSet
+from catalog.memory import keep_freed_memory
 from catalog.records import RATE
 from catalog.whisper import Whisper
 
@@ -119,44 +122,73 @@ def seq2seq_trainer(size: str, data: TrainingSet, settings: FinetuneSettings, ho
         trainer.train()
 
 
-def main(size: str = "tiny", updates: str = "6", batch: str = "4") -> None:
+@dataclass(frozen=True)
+class Material:
+    """The log-mels of clips of noise, and tokens."""
+
+    mels: LogMels
+    data: TrainingSet
+
+
+def material(folder: Path, n_clips: int) -> Material:
+    """The clips of a folder, made there by the first process."""
+    paths = [folder / f"{i}.wav" for i in range(n_clips)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            soundfile.write(path, np.random.default_rng(i).normal(0, 0.1, round(SECONDS * RATE)), RATE)
+    mels = LogMels(paths, WhisperFeatureExtractor(), folder / "cache")
+    mels.prepare()
+    tokens = {i: tuple(int(t) for t in np.random.default_rng(i).integers(0, 50000, N_TOKENS)) for i in range(n_clips)}
+    n_valid = {i: round(SECONDS * 100) for i in range(n_clips)}
+    return Material(mels, TrainingSet(mels, tokens, n_valid, N_PROMPT))
+
+
+def saliency_maps(made: Material) -> SaliencyMaps:
+    """Of a classifier with the same random weights each time: they are found in the folder once they are made."""
+    chosen = ClassifierSettings()
+    torch.manual_seed(0)
+    net = AccentCnn(80, chosen.crop_frames or 3000, 7).eval()
+    return SaliencyMaps(Classifier(net, tuple("abcdefg"), chosen, made.mels.shape), made.mels)
+
+
+def one(name: str, size: str, settings: FinetuneSettings, made: Material) -> float:
+    """Seconds of an update in one run, the median."""
+    augment = make_augment("saliency", saliency_maps(made), MaskSettings()) if "saliency" in name else None
+    if "Seq2SeqTrainer" in name:
+        if "kept" in name:
+            keep_freed_memory()
+        return statistics.median(timed(lambda hook: seq2seq_trainer(size, made.data, settings, hook)))
+    whisper, own = new_whisper(size), replace(settings, context="auto" if "auto" in name else "full")
+    return statistics.median(timed(lambda hook: finetune(whisper, made.data, own, augment=augment, hook=hook)))
+
+
+RUNS = (
+    "full context",
+    "full context, saliency masks (cached)",
+    "Seq2SeqTrainer, full context",
+    "Seq2SeqTrainer, freed memory kept",
+    "auto context",
+    "auto context, saliency masks (cached)",
+)
+
+
+def main(size: str = "tiny", updates: str = "6", batch: str = "4", name: str = "", folder: str = "") -> None:
     settings = FinetuneSettings(batch_size=int(batch), epochs=2)
     n_clips = int(updates) * int(batch) // (2 * settings.epochs)
+    if name:
+        print(one(name, size, settings, material(Path(folder), n_clips)))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
-        for i in range(n_clips):
-            paths.append(Path(folder, f"{i}.wav"))
-            sound = np.random.default_rng(i).normal(0, 0.1, round(SECONDS * RATE))
-            soundfile.write(paths[-1], sound, RATE)
-        mels = LogMels(paths, WhisperFeatureExtractor(), Path(folder, "cache"))
-        mels.prepare()
-        tokens = {
-            i: tuple(int(t) for t in np.random.default_rng(i).integers(0, 50000, N_TOKENS)) for i in range(n_clips)
-        }
-        data = TrainingSet(mels, tokens, {i: round(SECONDS * 100) for i in range(n_clips)}, N_PROMPT)
-        chosen = ClassifierSettings()
-        net = AccentCnn(80, chosen.crop_frames or 3000, 7).eval()
-        maps = SaliencyMaps(Classifier(net, tuple("abcdefg"), chosen, mels.shape), mels)
+        made = material(Path(folder), n_clips)
         began = time.perf_counter()
-        maps.prepare()
+        saliency_maps(made).prepare()
         grad_cam_s = (time.perf_counter() - began) / n_clips
-        masking = make_augment("saliency", maps, MaskSettings())
-
-        def ours(augment: Any, context: Any) -> list[float]:
-            whisper, own = new_whisper(size), replace(settings, context=context)
-            return timed(lambda hook: finetune(whisper, data, own, augment=augment, hook=hook))
-
-        runs: dict[str, Callable[[], list[float]]] = {
-            "full context": lambda: ours(None, "full"),
-            "full context, saliency masks (cached)": lambda: ours(masking, "full"),
-            "Seq2SeqTrainer, full context": lambda: timed(lambda hook: seq2seq_trainer(size, data, settings, hook)),
-            "auto context": lambda: ours(None, "auto"),
-            "auto context, saliency masks (cached)": lambda: ours(masking, "auto"),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        seconds: dict[str, list[float]] = {name: [] for name in RUNS}
         for turn in range(TURNS):
-            for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
-                seconds[name].append(statistics.median(runs[name]()))
+            for name in RUNS[:: 1 if turn % 2 == 0 else -1]:
+                command = [sys.executable, "-m", "benchmarks.finetune_speed", size, updates, batch, name, folder]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                seconds[name].append(float(done.stdout.split()[-1]))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     print(f"{device}, {torch.get_num_threads()} threads; whisper-{size}, {SECONDS:g} s clips, batches of {batch}\n")
     print("| run | s per update | samples/s | full context takes | share of peak |\n|---|---|---|---|---|")

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from catalog.duplicates import write_fingerprints
 from catalog.errors import PdidError, UsageError
+from catalog.memory import no_search_for_cycles
 from catalog.records import RATE, Duplicate, SplitMember
 from catalog.store import Clip, open_catalog
 from corpus_builder.assignment import GAP, MISSING, assign
 from corpus_builder.cli import pdid
 from corpus_builder.fingerprint import METHOD
-from catalog.memory import no_search_for_cycles
 from corpus_builder.split import NO_ACCENT, SIDES, Group, SplitSettings, Tie, catalog_state, make_groups, report
 from tests.catalog_rows import kept, make_result, make_source
 

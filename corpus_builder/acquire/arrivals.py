@@ -20,8 +20,8 @@ AHEAD = 8
 """Downloads that may wait for processing, over those under way: more would only fill the disk, and fewer leave the
 link idle while a long recording is processed, or the processors while a short one is."""
 ALONE_S = 20.0
-"""How long the first download has the link to itself, at most: the sooner there is something to work on, the better,
-and several that share a slow link are finished together, late."""
+"""How long the first download has the link to itself, at most: the sooner there is something to work on, the better.
+Several that share a slow link are finished together, late, and looking at addresses takes the first bytes of each."""
 
 Decide = Callable[[SourceRequest, Entry], Task]
 Watch = Callable[[SourceRequest, str, float], None]
@@ -124,7 +124,7 @@ class Arrivals:
     def _work(self) -> None:
         while True:
             with self.change:
-                while not (self._idle or self.looks or self._may_fetch):
+                while not (self._idle or self._may_look or self._may_fetch):
                     self.change.wait(None if self.alone_until is None else ALONE_S)
                 if self._idle:
                     return
@@ -148,9 +148,17 @@ class Arrivals:
                 self.change.notify_all()
 
     @property
+    def _free(self) -> bool:
+        """Whether the link may be used by any thread: the first download doesn't have it to itself."""
+        return self.alone_until is None or time.monotonic() >= self.alone_until
+
+    @property
+    def _may_look(self) -> bool:
+        return bool(self.looks) and self._free
+
+    @property
     def _may_fetch(self) -> bool:
-        free = self.alone_until is None or time.monotonic() >= self.alone_until
-        return bool(self.fetches) and self.here < self.most and free
+        return bool(self.fetches) and self.here < self.most and self._free
 
     def _looked_at(self, request: SourceRequest) -> list[Task]:
         """What an address leads to."""

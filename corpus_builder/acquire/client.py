@@ -110,7 +110,7 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
         }
 
     def add_default_info_extractors(self) -> None:
-        """All that are enabled; yt-dlp's own way to them is a search that costs more than fetching a minute of sound."""
+        """All that are enabled; yt-dlp's own way to find them takes longer than fetching a minute of sound."""
         for extractor in gen_extractor_classes():
             if extractor._ENABLED:
                 self.add_info_extractor(extractor)

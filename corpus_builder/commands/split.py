@@ -96,11 +96,11 @@ def split(
 
 def _write(corpus: Path, taxonomy: Taxonomy, name: str | None, settings: SplitSettings, as_json: bool) -> None:
     """Make a split, write it and show it."""
+    from catalog.memory import no_search_for_cycles
     from catalog.records import SplitMember
     from catalog.store import open_catalog
     from corpus_builder.assignment import assign
     from corpus_builder.commands.split_check import of_taxonomy, read_clips
-    from catalog.memory import no_search_for_cycles
     from corpus_builder.split import catalog_state, make_groups, report
 
     with no_search_for_cycles():
