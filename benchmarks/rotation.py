@@ -71,8 +71,8 @@ def main(corpus: Path) -> None:
     total = {arm: joined(samples) for arm, samples in by_arm.items()}
     means = []
     for one in map(interval, total.values()):
-        assert one.estimate is not None and one.low is not None and one.high is not None
-        means.append(f"{100 * one.estimate:.1f} ({100 * one.low:.1f}–{100 * one.high:.1f})")
+        bounds = f" ({100 * one.low:.1f}–{100 * one.high:.1f})" if one.low is not None and one.high is not None else ""
+        means.append(f"{100 * (one.estimate or 0):.1f}{bounds}")
     print(f"| all {len(held)} | | | " + " | ".join(means) + " |\n")
     print("| difference, points | estimate | 95 % | p | P(better) |\n|---|---|---|---|---|")
     for second, first in combinations(arms, 2):
