@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr_experiments import studies
-from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
+from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
 from asr_experiments.cam import Method, SaliencyMaps
 from asr_experiments.checkpoint import save_whisper
 from asr_experiments.classifier import Classifier, load_classifier
+from asr_experiments.ctc import save_ctc
 from asr_experiments.datasets import Utterance, read_sound
 from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import Finetuned, finetune, mean_loss
 from asr_experiments.scoring import Errors, Score, groups, score, total
+from asr_experiments.taught import Taught, prepare_taught
 from asr_experiments.training_set import FinetuneSettings, TrainingSet, paper_settings, training_set
 from catalog.context import Context
 from catalog.errors import PdidError, UsageError
@@ -60,7 +62,8 @@ class Outcome:
 def check_cells(experiment: Experiment, wanted: Sequence[Cell]) -> None:
     """Raise UsageError for what every cell, or every one of an arm, would fail of: better now than in hours.
 
-    That is a language the model does not know, and saliency of a classifier with one accent to learn.
+    That is a language the model does not know, saliency of a classifier with one accent to learn, and low-rank
+    matrices in a Conformer.
     """
     needing = next((cell.arm for cell in wanted if cell.arm not in WITHOUT_MAPS), None)
     if needing and len(experiment.trained_on) < 2:
@@ -68,7 +71,10 @@ def check_cells(experiment: Experiment, wanted: Sequence[Cell]) -> None:
             f"the arm {needing} masks what tells accents apart, and the training clips have only one "
             f"({', '.join(experiment.trained_on)}): leave the arm out, or add speech with other accents"
         )
-    check_language(load_whisper(experiment.settings.model, "cpu"), experiment.settings.language)
+    settings = experiment.settings
+    if settings.lora and settings.align.encoder == "conformer" and any(cell.arm in TAUGHT for cell in wanted):
+        raise UsageError("--lora adds to a trained encoder, and the conformer is a new one: leave one of the two out")
+    check_language(load_whisper(settings.model, "cpu"), settings.language)
 
 
 def run_cells(experiment: Experiment, wanted: Sequence[Cell], report: Report) -> Iterator[Outcome]:
@@ -139,27 +145,31 @@ def run_cell(experiment: Experiment, cell: Cell, report: Report, team: Team) -> 
     began = time.monotonic()
     whisper = load_whisper(experiment.settings.model, team.device)
     maps = prepare_maps(experiment, whisper, cell.arm, report)
+    taught = prepare_taught(experiment, whisper, cell, report)
     folder = experiment.cell_folder(cell)
     metrics: dict[str, Any] = {}
     settings = finetune_settings(experiment, whisper, cell)
     if cell.arm != UNTRAINED:
-        data = training_data(experiment, whisper)
+        data = training_data(experiment, whisper, taught)
         dev = experiment.of("dev")
         made = finetune(
             whisper,
             data,
             settings,
+            loss_of=taught.loss_of if taught else None,
             augment=make_augment(cell.arm, maps, experiment.settings.mask),
             arm=cell.arm,
             folder=folder / "checkpoint",
-            evaluate=_dev_curve(experiment, whisper, dev) if dev else None,
+            evaluate=_dev_curve(experiment, whisper, dev, taught) if dev else None,
             hook=lambda step, n, loss: report(f"{cell.name}: training", step / n),
             logs=_logs(folder),
         )
         metrics |= _of_training(made)
-        if team.first:
+        if team.first and taught:
+            save_ctc(taught.network, whisper, folder / "model")
+        elif team.first:
             save_whisper(whisper, folder / "model")
-    scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share))
+    scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share), taught)
     metrics |= told | {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory(whisper)}
     run = _record(experiment, cell, metrics, settings, str(whisper.device))
     said = [
@@ -198,12 +208,16 @@ def log_mels(experiment: Experiment, whisper: Whisper, utterances: Sequence[Utte
     return LogMels([utterance.path for utterance in utterances], whisper.feature_extractor, experiment.cache)
 
 
-def training_data(experiment: Experiment, whisper: Whisper) -> TrainingSet:
-    """The training clips that the model can take."""
-    train = experiment.of("train")
-    mels = log_mels(experiment, whisper, train)
+def training_data(
+    experiment: Experiment, whisper: Whisper, taught: Taught | None = None, split: str = "train"
+) -> TrainingSet:
+    """The clips of a split that the model, or a CTC network on its encoder, can learn from."""
+    clips = experiment.of(split)
+    mels = log_mels(experiment, whisper, clips)
+    if taught:
+        return taught.training_set(mels, clips)
     lengths = [mels.lengths(i) for i in range(len(mels))]
-    return training_set(whisper, mels, [u.text for u in train], experiment.settings.language, lengths)
+    return training_set(whisper, mels, [u.text for u in clips], experiment.settings.language, lengths)
 
 
 def finetune_settings(experiment: Experiment, whisper: Whisper, cell: Cell) -> FinetuneSettings:
@@ -251,7 +265,7 @@ def obtain_classifier(experiment: Experiment, whisper: Whisper, report: Report) 
 
 
 def measure(
-    experiment: Experiment, whisper: Whisper, progress: Callable[[float], None]
+    experiment: Experiment, whisper: Whisper, progress: Callable[[float], None], taught: Taught | None = None
 ) -> tuple[list[Score], dict[str, Any]]:
     """Transcribe the test clips; their scores, and the rates of each group of accents.
 
@@ -267,7 +281,7 @@ def measure(
         def done(share: float, number: int = number) -> None:
             progress((number + share) / len(contexts))
 
-        heard = hear(experiment, whisper, utterances, context, done)
+        heard = hear(experiment, whisper, utterances, context, done, taught)
         scores = score(utterances, heard, settings.language)
         if not number:
             found = scores
@@ -283,6 +297,7 @@ def hear(
     utterances: Sequence[Utterance],
     context: Context,
     progress: Callable[[float], None] = lambda share: None,
+    taught: Taught | None = None,
 ) -> dict[str, str]:
     """What the model hears in each clip, by segment id; clips longer than its window are heard in parts."""
     window = int(whisper.feature_extractor.n_samples)
@@ -290,13 +305,22 @@ def hear(
     long = [u for u in utterances if u.n_samples > window]
     language, share = experiment.settings.language, len(short) / max(1, len(utterances))
     mels = log_mels(experiment, whisper, short)
-    said = transcribe_features(
-        whisper, mels, language, context=context, batch_size=16, progress=lambda done: progress(done * share)
-    )
-    heard = {u.segment_id: hypothesis.text for u, hypothesis in zip(short, said, strict=True)}
+
+    def in_short(done: float) -> None:
+        progress(done * share)
+
+    if taught:
+        said = taught.hear(mels, context, in_short)
+    else:
+        found = transcribe_features(whisper, mels, language, context=context, batch_size=16, progress=in_short)
+        said = [one.text for one in found]
+    heard = {u.segment_id: text for u, text in zip(short, said, strict=True)}
     for number, utterance in enumerate(long):
-        parts = transcribe(whisper, [read_sound(utterance.path)], language, context=context)
-        heard[utterance.segment_id] = parts[0].text
+        if taught:
+            heard[utterance.segment_id] = taught.hear_long(utterance, context)
+        else:
+            parts = transcribe(whisper, [read_sound(utterance.path)], language, context=context)
+            heard[utterance.segment_id] = parts[0].text
         progress(share + (1 - share) * (number + 1) / len(long))
     return heard
 
@@ -320,20 +344,20 @@ def _rates(errors: Errors) -> dict[str, Any]:
     return asdict(errors) | {"wer": errors.wer, "cer": errors.cer}
 
 
-def _dev_curve(experiment: Experiment, whisper: Whisper, dev: Sequence[Utterance]) -> Callable[[int], dict[str, float]]:
-    """What joins the learning curve after each epoch: dev loss and dev word error rate."""
+def _dev_curve(
+    experiment: Experiment, whisper: Whisper, dev: Sequence[Utterance], taught: Taught | None
+) -> Callable[[int], dict[str, float]]:
+    """What joins the learning curve after each epoch: dev loss, dev word error rate, and what a teacher's part says."""
     settings = experiment.settings
-    mels = log_mels(experiment, whisper, dev)
-    lengths = [mels.lengths(i) for i in range(len(mels))]
-    data = training_set(whisper, mels, [u.text for u in dev], settings.language, lengths)
+    data = training_data(experiment, whisper, taught, "dev")
     some = dev[:: -(-len(dev) // DEV_CLIPS)]
 
     def evaluate(epoch: int) -> dict[str, float]:
-        heard = hear(experiment, whisper, some, settings.context)
+        heard = hear(experiment, whisper, some, settings.context, taught=taught)
         errors = total(s.errors[settings.score] for s in score(some, heard, settings.language))
-        return {"dev_loss": mean_loss(whisper, data, settings.context)} | (
-            {"dev_wer": errors.wer} if errors.wer else {}
-        )
+        loss = mean_loss(whisper, data, settings.context, loss_of=taught.plain if taught else None)
+        wer = {"dev_wer": errors.wer} if errors.wer else {}
+        return {"dev_loss": loss} | wer | (taught.loss_of.told() if taught else {})
 
     return evaluate
 
