@@ -149,7 +149,7 @@ class AlignLoss(nn.Module):
         """
         (n, m), chosen = (frames.shape[1], tokens.shape[1]), self.settings.transport
         cost = cosine_cost(frames, tokens)
-        a, b = uniform(n_frames, n), uniform(n_tokens, m)
+        a, b = uniform(n_frames, n).to(cost.dtype), uniform(n_tokens, m).to(cost.dtype)
         prior = log_order_prior(n_frames, n_tokens, n, m, chosen.order_width)
         coupling = couple(cost.detach(), a, b, prior, chosen)
         mass = coupling.token_mass.clamp_min(torch.finfo(frames.dtype).tiny)

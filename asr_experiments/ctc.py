@@ -100,7 +100,9 @@ class Conformer(nn.Module):
     def forward(self, features: Tensor, n_valid: Tensor) -> Tensor:
         """Log-mels (batch, n_mels, frames) to (batch, positions, width); padding is masked."""
         heard = torch.arange(features.shape[-1], device=features.device) < n_valid[:, None]
-        hidden: Tensor = self.network(features.transpose(1, 2), attention_mask=heard).last_hidden_state
+        # its first convolution reaches over the edge before it masks, and attention would carry that everywhere
+        inputs = (features * heard[:, None]).transpose(1, 2)
+        hidden: Tensor = self.network(inputs, attention_mask=heard).last_hidden_state
         return hidden
 
 

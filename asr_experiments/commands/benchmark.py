@@ -31,7 +31,7 @@ Examples:
   pdid benchmark --dataset digits.csv --model ./whisper-digits --language en --standard USA
   pdid benchmark --sweep leave-one-out --arms finetune,saliency
   pdid benchmark --paper --model base                   the paper's choices throughout
-  pdid benchmark --arms ctc,align --epochs 20 --language-model ./bert-fa   a CTC head, taught by a language model
+  pdid benchmark --arms ctc,align --language-model ./bert-fa   a CTC head, taught by a language model
 
 Started twice, two processes share the cells. Stopped and started again, it goes on after the last whole epoch.
 """
