@@ -223,6 +223,22 @@ def test_only_encoder_head_and_map_are_trained(bert: Path, tmp_path: Path) -> No
     assert made.n_trained < sum(weight.numel() for weight in whisper.model.parameters())
 
 
+def test_low_rank_matrices_train_the_attention_and_the_head(teacher: LanguageModel) -> None:
+    whisper = untrained_whisper()
+    network = network_of(whisper)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    data = material_of(network, whisper, teacher, noises(3))
+    chosen = FinetuneSettings(learning_rate=1e-2, batch_size=4, epochs=2, lora=True)
+    finetune(whisper, data, chosen, loss_of=AlignLoss(network, AlignSettings(), teacher))
+    after = dict(network.named_parameters())
+    assert set(after) == set(before), "merged in, and gone"
+    changed = {
+        name.removeprefix("encoder.network.model.") for name in after if not torch.equal(after[name], before[name])
+    }
+    attention = {f"encoder.layers.{k}.self_attn.{part}_proj.weight" for k in (0, 1) for part in "qv"}
+    assert changed == attention | {"head.weight", "head.bias"}
+
+
 def test_a_taught_head_learns_to_write_real_digits(test_data: Path, tmp_path: Path) -> None:
     """Sixteen strings of a speaker the encoder knows: the head alone is new."""
     whisper = digits_whisper()
@@ -240,15 +256,15 @@ def test_a_taught_head_learns_to_write_real_digits(test_data: Path, tmp_path: Pa
         told.append(loss_of.told())
         return {}
 
-    chosen = FinetuneSettings(learning_rate=2e-3, batch_size=4, epochs=12, context="auto")
+    chosen = FinetuneSettings(learning_rate=1e-3, batch_size=4, epochs=14, context="auto")
     made = finetune(whisper, data, chosen, loss_of=loss_of, evaluate=evaluate)
     assert made.losses[-1] < made.losses[0] / 4
     assert told[-1]["apart"] < told[0]["apart"] - 0.2
     assert told[-1]["transport"] < told[0]["transport"] - 0.1
     heard = transcribe_features(network, whisper, data.mels, context="auto")
     errors = total(count_errors(texts, heard))
-    assert errors.wer is not None
-    assert errors.wer < 0.5
+    assert errors.cer is not None
+    assert errors.cer < 0.4
 
 
 @pytest.mark.parametrize("encoder", ["whisper", "conformer"])
