@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS
-from asr_experiments.benchmark import check_cells, finetune_settings, hear, training_data
+from asr_experiments.benchmark import check_cells, finetune_settings
 from asr_experiments.classifier import train_classifier
 from asr_experiments.datasets import Utterance
 from asr_experiments.experiment import Cell, Experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import finetune
+from asr_experiments.hearing import hear, training_data
 from asr_experiments.small_bert import SmallBertSettings
 from asr_experiments.taught import prepare_taught
 from asr_experiments.training_set import n_updates
