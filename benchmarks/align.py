@@ -5,6 +5,7 @@
     python benchmarks/align.py data DIGITS FOLDER           data sets of `benchmarks/digits.py make DIGITS`: main, sweep
     python benchmarks/align.py sweep FOLDER                 weights and couplings, one seed, dev speech only
     python benchmarks/align.py run FOLDER                   pdid benchmark --arms ctc,align, seeds 0, 1 and 2
+    python benchmarks/align.py show FOLDER                  what is done of both, a line a cell
 
 In a planted alignment the frames of an utterance are noisy copies of token vectors, so it is known which are a token's.
 Frames are repeated; pauses of a sound of their own lie between tokens; or a token's last frame is also the next one's
@@ -28,6 +29,8 @@ import torch
 from numpy.typing import NDArray
 
 from asr_experiments.transport import Form, TransportSettings, cosine_cost, couple, log_order_prior, shortfall, uniform
+from catalog.experiments import runs
+from catalog.store import open_catalog
 
 KINDS = ("repeats", "silence", "shared", "all")
 WIDTH, VOCABULARY = 64, 10  # of the vectors; of the tokens, so that most utterances say one twice
@@ -42,11 +45,14 @@ ARMS = {
     "balanced, λ ∞ and ∞": BALANCED,
 }
 
-EPOCHS, RATE = 10, "1e-3"
-SWEEP = {
-    "ctc": [],
-    "w_a 0.1, w_o 0.1": ["--align-weights", "0.1,0.1"],
-}
+EPOCHS, SWEEP_EPOCHS = 2, 1
+TRAINING = ("--learning-rate", "5e-4", "--batch-size", "4")  # a head from nothing needs updates more than large ones
+SWEEP: tuple[tuple[str, ...], ...] = (
+    (),  # ctc
+    ("--align-weights", "0.1,0.1"),
+    ("--align-weights", "0.3,0.3"),
+    ("--align-weights", "1,1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +206,7 @@ def benchmark(folder: Path, data: str, arms: str, seeds: str, epochs: int, *opti
     command = [
         *(sys.executable, "-c", "from corpus_builder.cli import main; main()", "benchmark"),
         *("--dataset", str(folder / data), "--corpus", str(folder / "corpus"), "--model", "whisper-digits"),
-        *("--language", "en", "--standard", "USA", "--score", "raw", "--context", "auto", "--learning-rate", RATE),
+        *("--language", "en", "--standard", "USA", "--score", "raw", "--context", "auto", *TRAINING),
         *("--epochs", str(epochs), "--arms", arms, "--seeds", seeds, *options),
     ]
     began = time.monotonic()
@@ -208,9 +214,43 @@ def benchmark(folder: Path, data: str, arms: str, seeds: str, epochs: int, *opti
     print(f"{arms} {' '.join(options)}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
 
 
+def show(folder: Path) -> None:
+    """A line for each cell in the catalog."""
+    with open_catalog(folder / "corpus") as catalog:
+        found = runs(catalog)
+    heads = [
+        "experiment",
+        "arm",
+        "w_a + w_o",
+        "updates",
+        "seed",
+        "WER %",
+        "CER %",
+        "standard",
+        "seen",
+        "unseen",
+        "apart",
+        "transport",
+    ]
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    for run in found:
+        groups = {group["kind"]: group["forms"]["raw"] for group in run.metrics.get("groups", ())}
+        rates = [groups[kind]["wer"] if kind in groups else None for kind in ("standard", "seen", "unseen")]
+        last = (run.metrics.get("epochs") or [{}])[-1]
+        cells = [
+            *(run.experiment_id[-8:], run.arm),
+            " + ".join(f"{w:g}" for w in run.config["settings"]["align"]["weights"]) if run.arm == "align" else "–",
+            *(run.metrics.get("n_updates", 0), run.seed),
+            *(f"{100 * groups['all'][name]:.1f}" for name in ("wer", "cer")),
+            *("–" if rate is None else f"{100 * rate:.1f}" for rate in rates),
+            *(f"{last[name]:.3f}" if name in last else "–" for name in ("apart", "transport")),
+        ]
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["planted", "speed", "data", "sweep", "run"])
+    parser.add_argument("what", choices=["planted", "speed", "data", "sweep", "run", "show"])
     parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--arms", default="ctc,align")
@@ -223,7 +263,9 @@ if __name__ == "__main__":
     elif given.what == "data":
         make_data(*given.folders)
     elif given.what == "sweep":
-        for options in SWEEP.values():
-            benchmark(given.folders[0], "sweep.csv", "align" if options else "ctc", "0", EPOCHS, *options)
+        for options in SWEEP:
+            benchmark(given.folders[0], "sweep.csv", "align" if options else "ctc", "0", SWEEP_EPOCHS, *options)
+    elif given.what == "show":
+        show(given.folders[0])
     else:
         benchmark(given.folders[0], "main.csv", given.arms, given.seeds, EPOCHS)
