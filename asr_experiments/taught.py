@@ -16,12 +16,11 @@ from asr_experiments.experiment import Cell, Experiment, claim
 from asr_experiments.features import LogMels
 from asr_experiments.language_model import LanguageModel, load_language_model
 from asr_experiments.small_bert import SmallBertSettings, obtain_small_bert
+from asr_experiments.studies import Report
 from asr_experiments.training_set import TrainingSet
 from catalog.context import Context
 from catalog.errors import PdidError
 from catalog.whisper import Whisper
-
-Report = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)

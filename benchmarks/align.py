@@ -234,6 +234,8 @@ def show(folder: Path) -> None:
     ]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for run in found:
+        if "error" in run.metrics:
+            continue
         groups = {group["kind"]: group["forms"]["raw"] for group in run.metrics.get("groups", ())}
         rates = [groups[kind]["wer"] if kind in groups else None for kind in ("standard", "seen", "unseen")]
         last = (run.metrics.get("epochs") or [{}])[-1]
