@@ -68,11 +68,6 @@ class Coupling:
     form: Form  # product or log
 
     @property
-    def frame_mass(self) -> Tensor:
-        """γ1: what each frame gives, (batch, n)."""
-        return self.plan.sum(2)
-
-    @property
     def token_mass(self) -> Tensor:
         """γᵀ1: what each token gets, (batch, m)."""
         return self.plan.sum(1)
