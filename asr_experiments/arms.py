@@ -25,13 +25,20 @@ ArmName = Literal[
     "random",
     "swapped",
     "binary",
+    "ctc",
+    "align",
 ]
-ARMS: tuple[ArmName, ...] = get_args(ArmName)
+TAUGHT: tuple[ArmName, ...] = ("ctc", "align")
+"""The arms that train a new CTC head on an encoder, without and with a language model's help: a comparison of its own,
+so they are asked for by name. The others train the whole Whisper."""
+
+ARMS: tuple[ArmName, ...] = tuple(arm for arm in get_args(ArmName) if arm not in TAUGHT)
+"""What `all` names."""
 
 UNTRAINED: ArmName = "zero-shot"
 """The model as it is: one cell, whatever the seeds."""
 
-PLAIN: frozenset[ArmName] = frozenset({"zero-shot", "finetune"})
+PLAIN: frozenset[ArmName] = frozenset({"zero-shot", "finetune", *TAUGHT})
 """Arms without a changed copy."""
 
 WITHOUT_MAPS: frozenset[ArmName] = PLAIN | {"specaugment"}
@@ -39,15 +46,19 @@ WITHOUT_MAPS: frozenset[ArmName] = PLAIN | {"specaugment"}
 
 
 def read_arms(text: str) -> tuple[ArmName, ...]:
-    """The arms that a comma-separated list names; `all` names every one. Raises UsageError for one that is none."""
+    """The arms that a comma-separated list names; `all` stands for every one but `ctc` and `align`.
+
+    Raises UsageError for one that is none.
+    """
+    known = ARMS + TAUGHT
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return ARMS
+    if "all" in names:
+        names = [each for name in names for each in (ARMS if name == "all" else (name,))]
     for name in names:
-        if name not in ARMS:
-            raise UsageError(f"--arms: there is no arm {name!r}; there are {', '.join(ARMS)}")
+        if name not in known:
+            raise UsageError(f"--arms: there is no arm {name!r}; there are {', '.join(known)}")
     if not names:
-        raise UsageError(f"--arms: name at least one of {', '.join(ARMS)}")
+        raise UsageError(f"--arms: name at least one of {', '.join(known)}")
     return cast("tuple[ArmName, ...]", tuple(dict.fromkeys(names)))
 
 

@@ -15,30 +15,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr_experiments import studies
-from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
+from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
 from asr_experiments.cam import Method, SaliencyMaps
 from asr_experiments.checkpoint import save_whisper
 from asr_experiments.classifier import Classifier, load_classifier
-from asr_experiments.datasets import Utterance, read_sound
+from asr_experiments.ctc import save_ctc
 from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
-from asr_experiments.features import LogMels
-from asr_experiments.finetune import Finetuned, finetune, mean_loss
-from asr_experiments.scoring import Errors, Score, groups, score, total
-from asr_experiments.training_set import FinetuneSettings, TrainingSet, paper_settings, training_set
-from catalog.context import Context
+from asr_experiments.finetune import Finetuned, finetune
+from asr_experiments.hearing import dev_curve, log_mels, measure, training_data
+from asr_experiments.taught import prepare_taught
+from asr_experiments.training_set import FinetuneSettings, paper_settings
 from catalog.errors import PdidError, UsageError
 from catalog.experiments import runs, write_run
 from catalog.records import Prediction, Run
 from catalog.store import open_catalog
-from catalog.whisper import Whisper, check_language, load_whisper, transcribe, transcribe_features
+from catalog.whisper import Whisper, check_language, load_whisper
 
 T = TypeVar("T")
 
 COMMIT_WAIT_S = 600.0
 """Seconds a finished cell waits for whoever holds the catalog: its work may have taken hours."""
-
-DEV_CLIPS = 64
-"""Dev clips that are transcribed after each epoch for the learning curve; the dev loss is over all of them."""
 
 Report = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
@@ -60,7 +56,8 @@ class Outcome:
 def check_cells(experiment: Experiment, wanted: Sequence[Cell]) -> None:
     """Raise UsageError for what every cell, or every one of an arm, would fail of: better now than in hours.
 
-    That is a language the model does not know, and saliency of a classifier with one accent to learn.
+    That is a language the model does not know, saliency of a classifier with one accent to learn, and low-rank
+    matrices in a Conformer.
     """
     needing = next((cell.arm for cell in wanted if cell.arm not in WITHOUT_MAPS), None)
     if needing and len(experiment.trained_on) < 2:
@@ -68,7 +65,10 @@ def check_cells(experiment: Experiment, wanted: Sequence[Cell]) -> None:
             f"the arm {needing} masks what tells accents apart, and the training clips have only one "
             f"({', '.join(experiment.trained_on)}): leave the arm out, or add speech with other accents"
         )
-    check_language(load_whisper(experiment.settings.model, "cpu"), experiment.settings.language)
+    settings = experiment.settings
+    if settings.lora and settings.align.encoder == "conformer" and any(cell.arm in TAUGHT for cell in wanted):
+        raise UsageError("--lora adds to a trained encoder, and the conformer is a new one: leave one of the two out")
+    check_language(load_whisper(settings.model, "cpu"), settings.language)
 
 
 def run_cells(experiment: Experiment, wanted: Sequence[Cell], report: Report) -> Iterator[Outcome]:
@@ -139,27 +139,31 @@ def run_cell(experiment: Experiment, cell: Cell, report: Report, team: Team) -> 
     began = time.monotonic()
     whisper = load_whisper(experiment.settings.model, team.device)
     maps = prepare_maps(experiment, whisper, cell.arm, report)
+    taught = prepare_taught(experiment, whisper, cell, report)
     folder = experiment.cell_folder(cell)
     metrics: dict[str, Any] = {}
     settings = finetune_settings(experiment, whisper, cell)
     if cell.arm != UNTRAINED:
-        data = training_data(experiment, whisper)
+        data = training_data(experiment, whisper, taught)
         dev = experiment.of("dev")
         made = finetune(
             whisper,
             data,
             settings,
+            loss_of=taught.loss_of if taught else None,
             augment=make_augment(cell.arm, maps, experiment.settings.mask),
             arm=cell.arm,
             folder=folder / "checkpoint",
-            evaluate=_dev_curve(experiment, whisper, dev) if dev else None,
+            evaluate=dev_curve(experiment, whisper, dev, taught) if dev else None,
             hook=lambda step, n, loss: report(f"{cell.name}: training", step / n),
             logs=_logs(folder),
         )
         metrics |= _of_training(made)
-        if team.first:
+        if team.first and taught:
+            save_ctc(taught.network, whisper, folder / "model")
+        elif team.first:
             save_whisper(whisper, folder / "model")
-    scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share))
+    scores, told = measure(experiment, whisper, lambda share: report(f"{cell.name}: testing", share), taught)
     metrics |= told | {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory(whisper)}
     run = _record(experiment, cell, metrics, settings, str(whisper.device))
     said = [
@@ -191,19 +195,6 @@ def _record(
 
 
 # ---------------------------------------------------------------- before training
-
-
-def log_mels(experiment: Experiment, whisper: Whisper, utterances: Sequence[Utterance]) -> LogMels:
-    """The clips' log-mels, from the cache that all experiments share."""
-    return LogMels([utterance.path for utterance in utterances], whisper.feature_extractor, experiment.cache)
-
-
-def training_data(experiment: Experiment, whisper: Whisper) -> TrainingSet:
-    """The training clips that the model can take."""
-    train = experiment.of("train")
-    mels = log_mels(experiment, whisper, train)
-    lengths = [mels.lengths(i) for i in range(len(mels))]
-    return training_set(whisper, mels, [u.text for u in train], experiment.settings.language, lengths)
 
 
 def finetune_settings(experiment: Experiment, whisper: Whisper, cell: Cell) -> FinetuneSettings:
@@ -248,94 +239,6 @@ def obtain_classifier(experiment: Experiment, whisper: Whisper, report: Report) 
 
 
 # ---------------------------------------------------------------- after training
-
-
-def measure(
-    experiment: Experiment, whisper: Whisper, progress: Callable[[float], None]
-) -> tuple[list[Score], dict[str, Any]]:
-    """Transcribe the test clips; their scores, and the rates of each group of accents.
-
-    With `--context auto` the full window is tested as well, and its rates stand beside.
-    """
-    utterances = experiment.of("test")
-    settings = experiment.settings
-    contexts: list[Context] = ["full"] if settings.context == "full" else ["auto", "full"]
-    found: list[Score] = []
-    told: dict[str, Any] = {}
-    for number, context in enumerate(contexts):
-
-        def done(share: float, number: int = number) -> None:
-            progress((number + share) / len(contexts))
-
-        heard = hear(experiment, whisper, utterances, context, done)
-        scores = score(utterances, heard, settings.language)
-        if not number:
-            found = scores
-            told["groups"] = group_rates(experiment, scores)
-        else:
-            told[f"groups_{context}"] = group_rates(experiment, scores)
-    return found, told
-
-
-def hear(
-    experiment: Experiment,
-    whisper: Whisper,
-    utterances: Sequence[Utterance],
-    context: Context,
-    progress: Callable[[float], None] = lambda share: None,
-) -> dict[str, str]:
-    """What the model hears in each clip, by segment id; clips longer than its window are heard in parts."""
-    window = int(whisper.feature_extractor.n_samples)
-    short = sorted((u for u in utterances if u.n_samples <= window), key=lambda u: (u.n_samples, u.segment_id))
-    long = [u for u in utterances if u.n_samples > window]
-    language, share = experiment.settings.language, len(short) / max(1, len(utterances))
-    mels = log_mels(experiment, whisper, short)
-    said = transcribe_features(
-        whisper, mels, language, context=context, batch_size=16, progress=lambda done: progress(done * share)
-    )
-    heard = {u.segment_id: hypothesis.text for u, hypothesis in zip(short, said, strict=True)}
-    for number, utterance in enumerate(long):
-        parts = transcribe(whisper, [read_sound(utterance.path)], language, context=context)
-        heard[utterance.segment_id] = parts[0].text
-        progress(share + (1 - share) * (number + 1) / len(long))
-    return heard
-
-
-def group_rates(experiment: Experiment, scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """Error rates of each group, as they go into `runs.metrics`."""
-    return [
-        {
-            "kind": group.kind,
-            "name": group.name,
-            "accents": group.accents,
-            "n_clips": len(group.scores),
-            "n_speakers": group.n_speakers,
-            "forms": {form: _rates(group.total(form)) for form in scores[0].errors},
-        }
-        for group in groups(scores, experiment.trained_on, experiment.settings.standard)
-    ]
-
-
-def _rates(errors: Errors) -> dict[str, Any]:
-    return asdict(errors) | {"wer": errors.wer, "cer": errors.cer}
-
-
-def _dev_curve(experiment: Experiment, whisper: Whisper, dev: Sequence[Utterance]) -> Callable[[int], dict[str, float]]:
-    """What joins the learning curve after each epoch: dev loss and dev word error rate."""
-    settings = experiment.settings
-    mels = log_mels(experiment, whisper, dev)
-    lengths = [mels.lengths(i) for i in range(len(mels))]
-    data = training_set(whisper, mels, [u.text for u in dev], settings.language, lengths)
-    some = dev[:: -(-len(dev) // DEV_CLIPS)]
-
-    def evaluate(epoch: int) -> dict[str, float]:
-        heard = hear(experiment, whisper, some, settings.context)
-        errors = total(s.errors[settings.score] for s in score(some, heard, settings.language))
-        return {"dev_loss": mean_loss(whisper, data, settings.context)} | (
-            {"dev_wer": errors.wer} if errors.wer else {}
-        )
-
-    return evaluate
 
 
 def _of_training(made: Finetuned) -> dict[str, Any]:

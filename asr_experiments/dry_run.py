@@ -8,15 +8,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from asr_experiments.arms import UNTRAINED, WITHOUT_MAPS
-from asr_experiments.benchmark import check_cells, finetune_settings, hear, training_data
+from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS
+from asr_experiments.benchmark import check_cells, finetune_settings
 from asr_experiments.classifier import train_classifier
 from asr_experiments.datasets import Utterance
 from asr_experiments.experiment import Cell, Experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import finetune
+from asr_experiments.hearing import hear, training_data
+from asr_experiments.small_bert import SmallBertSettings
+from asr_experiments.taught import prepare_taught
 from asr_experiments.training_set import n_updates
 from catalog.errors import PdidError
 from catalog.records import RATE
@@ -67,10 +72,38 @@ def estimate(experiment: Experiment, wanted: Sequence[Cell]) -> Iterator[Line]:
             yield Line("left out of training", len(clips), reason)
     trained = [cell for cell in wanted if cell.arm != UNTRAINED]
     settings = finetune_settings(experiment, whisper, wanted[0])
+    classifier_min = _classifier_minutes(experiment, whisper.feature_extractor) if _needs_maps(wanted) else 0.0
+    total = classifier_min
+    yield Line("updates of a cell", n_updates(data, settings), f"{settings.batch_size} clips in each")
+    yield Line("classifier, minutes", classifier_min)
+    for kind in dict.fromkeys(_kind(cell) for cell in wanted):
+        cells = [cell for cell in wanted if _kind(cell) == kind]
+        n_trained = sum(cell.arm != UNTRAINED for cell in cells)
+        train_min, test_min = _cell_minutes(experiment, cells[-1], test)
+        yield Line(f"training {kind}, minutes", train_min if n_trained else 0.0)
+        yield Line(f"testing {kind}, minutes", test_min)
+        total += n_trained * train_min + len(cells) * test_min
+    yield Line("cells", len(wanted), f"{len(trained)} of them trained")
+    yield Line("all, minutes", total, f"{total / 60:.1f} hours on this machine, nothing else running")
+    yield _disk(experiment, whisper.model.num_parameters() * 4, len(trained))
+
+
+def _kind(cell: Cell) -> str:
+    """What a cell costs is the same for all arms that train the whole Whisper."""
+    return f"{cell.arm}" if cell.arm in TAUGHT else "a cell"
+
+
+def _cell_minutes(experiment: Experiment, cell: Cell, test: Sequence[Utterance]) -> tuple[float, float]:
+    """What a cell will take to train and to test, from a few updates and transcriptions."""
+    whisper = load_whisper(experiment.settings.model)
+    with TemporaryDirectory(prefix="pdid-") as scratch:  # the small BERT's place; a hardly trained one is as fast
+        own = replace(experiment, corpus=Path(scratch))
+        taught = prepare_taught(own, whisper, cell, lambda what, share: None, SmallBertSettings(updates=1))
+    data, settings = training_data(experiment, whisper, taught), finetune_settings(experiment, whisper, cell)
     few = sorted(data.tokens, key=lambda i: data.n_valid[i])[len(data.tokens) // 2 :][: settings.batch_size * 2]
     probe = replace(data, tokens={i: data.tokens[i] for i in few}, n_valid={i: data.n_valid[i] for i in few})
     update_s = 0.0
-    if trained:
+    if cell.arm != UNTRAINED:
         ticks = [time.monotonic()]
 
         class Enough(Exception):
@@ -81,25 +114,20 @@ def estimate(experiment: Experiment, wanted: Sequence[Cell]) -> Iterator[Line]:
             if step > PROBE_UPDATES:
                 raise Enough
 
+        loss_of = taught.loss_of if taught else None
         with suppress(Enough):
-            finetune(whisper, probe, replace(settings, epochs=PROBE_UPDATES + 1), hook=hook)
+            finetune(whisper, probe, replace(settings, epochs=PROBE_UPDATES + 1), loss_of=loss_of, hook=hook)
         update_s = (ticks[-1] - ticks[1]) / max(1, len(ticks) - 2)
-    train_min = update_s * n_updates(data, settings) / 60
-    whisper = load_whisper(experiment.settings.model)
+    if taught:
+        taught.network.eval()
+    else:
+        whisper = load_whisper(experiment.settings.model)  # one that says no more than it did before
     some = test[:: -(-len(test) // PROBE_CLIPS)]
     began = time.monotonic()
-    hear(experiment, whisper, some, experiment.settings.context)
+    hear(experiment, whisper, some, experiment.settings.context, taught=taught)
     test_min = (time.monotonic() - began) / len(some) * len(test) / 60
     test_min *= 1 if experiment.settings.context == "full" else 2  # tested on the full window too
-    classifier_min = _classifier_minutes(experiment, whisper.feature_extractor) if _needs_maps(wanted) else 0.0
-    total = classifier_min + len(trained) * train_min + len(wanted) * test_min
-    yield Line("updates of a cell", n_updates(data, settings), f"{settings.batch_size} clips in each")
-    yield Line("classifier, minutes", classifier_min)
-    yield Line("training a cell, minutes", train_min)
-    yield Line("testing a cell, minutes", test_min)
-    yield Line("cells", len(wanted), f"{len(trained)} of them trained")
-    yield Line("all, minutes", total, f"{total / 60:.1f} hours on this machine, nothing else running")
-    yield _disk(experiment, whisper.model.num_parameters() * 4, len(trained))
+    return update_s * n_updates(data, settings) / 60, test_min
 
 
 def _needs_maps(wanted: Sequence[Cell]) -> bool:

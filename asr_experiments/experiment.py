@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from asr_experiments.align import AlignSettings
 from asr_experiments.arms import UNTRAINED, ArmName
 from asr_experiments.cam import CamSettings
 from asr_experiments.classifier import ClassifierSettings
@@ -50,6 +51,7 @@ class BenchmarkSettings:
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
     score: Literal["normalised", "raw"] = "normalised"  # the texts that the tables' errors are counted on
     leave_out: str | None = None  # an accent taken out of training and tested as an unseen one
+    align: AlignSettings = field(default_factory=AlignSettings)  # of the arms `ctc` and `align`
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,10 @@ def make_experiment(
             f"--standard: no clip has the accent {settings.standard!r}; there are {', '.join(sorted(accents))}"
         )
     data = fingerprint(chosen)
-    told = json.dumps([asdict(settings), model_version, data], sort_keys=True)
+    deciding = asdict(settings)
+    if settings.align == AlignSettings():
+        del deciding["align"]  # experiments that were begun before there was such a setting keep their names
+    told = json.dumps([deciding, model_version, data], sort_keys=True)
     short = "".join(c if c.isalnum() else "-" for c in Path(settings.model).name).strip("-")[:24]
     name = f"{short or 'model'}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     return Experiment(corpus, name, settings, model_version, chosen, data)

@@ -73,6 +73,7 @@ def finetune(
     data: TrainingSet,
     settings: FinetuneSettings,
     *,
+    loss_of: torch.nn.Module | None = None,
     augment: Augment | None = None,
     arm: str = "",
     folder: Path | None = None,
@@ -82,6 +83,8 @@ def finetune(
 ) -> Finetuned:
     """Train a Whisper's weights in place on every clip and its copy changed by `augment` (without one: on it twice).
 
+    `loss_of` is a module from (features, tokens, labels) to the summed loss whose weights are trained in place of the
+    whole Whisper's, for networks that take only its encoder; by default the decoder's cross-entropy.
     With a `folder` a checkpoint is kept there after each epoch, and a run that finds one goes on from it; `arm` says
     what `augment` does, so that a checkpoint of another arm is not taken. `logs` gets TensorBoard's files.
     bf16 on CUDA, float32 on CPU; under `accelerate launch` the items of an update are spread over the processes. Where
@@ -96,14 +99,16 @@ def finetune(
     network, on_gpu = whisper.model, whisper.device.type == "cuda"
     accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if on_gpu else "no")
     merge = _add_lora(network, settings.seed) if settings.lora else None
-    weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    loss_of, optimizer = accelerator.prepare(SummedLoss(network), _optimizer(weights.values(), settings))
+    trained = loss_of or network
+    weights = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
+    kept = weights | dict(trained.named_buffers())  # with a Conformer's batch statistics
+    loss_of, optimizer = accelerator.prepare(loss_of or SummedLoss(network), _optimizer(weights.values(), settings))
     total, fingerprint = n_updates(data, settings), _fingerprint(whisper, data, settings, arm)
     run = _start(folder, fingerprint, settings)
     resumed_from = run.epoch
     if run.epoch:
         with torch.no_grad():
-            for name, weight in weights.items():
+            for name, weight in kept.items():
                 weight.copy_(run.weights[name])
         optimizer.load_state_dict(run.optimizer)
     writer = _writer(logs, len(run.losses)) if logs and accelerator.is_main_process else None
@@ -144,7 +149,7 @@ def finetune(
                 writer.add_scalar(name, value, epoch)
         if folder and accelerator.is_main_process:
             state = optimizer.state_dict()
-            run = replace(run, epoch=epoch, weights=weights, optimizer=state, micro_batch=micro_batch)
+            run = replace(run, epoch=epoch, weights=kept, optimizer=state, micro_batch=micro_batch)
             save_checkpoint(folder, fingerprint, run)
         accelerator.wait_for_everyone()
     if writer:
@@ -152,7 +157,7 @@ def finetune(
     n_trained = sum(weight.numel() for weight in weights.values())
     if merge:
         merge()
-    network.eval().zero_grad()
+    trained.eval().zero_grad()
     out = {"too long": data.too_long, "too many tokens": data.too_many_tokens, "no text": data.no_text}
     return Finetuned(
         tuple(run.losses),
@@ -172,10 +177,17 @@ def rate_share(step: int, total: int, warmup_share: float) -> float:
     return min(step / warmup, (total + 1 - step) / (total + 1 - warmup))
 
 
-def mean_loss(whisper: Whisper, data: TrainingSet, context: Context = "full", batch_size: int = 16) -> float:
-    """Cross-entropy per token (natural logarithm) of unchanged clips, such as the dev split's; no gradient."""
+def mean_loss(
+    whisper: Whisper,
+    data: TrainingSet,
+    context: Context = "full",
+    batch_size: int = 16,
+    loss_of: torch.nn.Module | None = None,
+) -> float:
+    """Cross-entropy per token (natural logarithm) of unchanged clips, such as the dev split's, or what `loss_of` gives;
+    no gradient."""
     network = whisper.model
-    loss_of, settings = SummedLoss(network).eval(), FinetuneSettings(context=context)
+    loss_of, settings = (loss_of or SummedLoss(network)).eval(), FinetuneSettings(context=context)
     order = sorted(data.tokens, key=lambda index: data.n_valid[index])
     total = 0.0
     with torch.inference_mode():

@@ -1,13 +1,13 @@
 """The real run: every arm on strings of spoken digits with accents, and the held-out speaker rotated.
 
-    python benchmarks/digits.py make FOLDER                the strings, and a data set file for each configuration
+    python benchmarks/digits.py make FOLDER [--digits 6,12]   the strings, and a data set file for each configuration
     python benchmarks/digits.py run FOLDER [--seeds 0,1,2] [--only NAME]    pdid benchmark on each of them
 
 The Free Spoken Digit Dataset has six speakers: two from the USA, two Germans, a Belgian and a Greek. Digits of one
-speaker are joined to strings of 6 to 12, as shared/tools/make_digits.py does. Configuration `main` trains on the USA,
-the Belgian and one German, and tests the other German (seen accent), the Greek (unseen accent) and the official test
-takes of those it trained on. `hold-SPEAKER` trains on all but that one. `shared/models/whisper-digits` heard the two US
-speakers' takes 5 to 49 only.
+speaker are joined to strings of 6 to 12 (or as `--digits` says), as shared/tools/make_digits.py does. Configuration
+`main` trains on the USA, the Belgian and one German, and tests the other German (seen accent), the Greek (unseen
+accent) and the official test takes of those it trained on. `hold-SPEAKER` trains on all but that one.
+`shared/models/whisper-digits` heard the two US speakers' takes 5 to 49 only.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def speakers() -> dict[str, str]:
         return {row["speaker"]: row["accent"] for row in csv.DictReader(file)}
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, digits: tuple[int, int]) -> None:
     """Write the strings as WAV, 16 kHz, and one data set file for each configuration."""
-    rows = [row for speaker in speakers() for row in strings(folder, speaker)]
+    rows = [row for speaker in speakers() for row in strings(folder, speaker, digits)]
     accented = [speaker for speaker, accent in speakers().items() if accent != "USA"]
     held = {"main": MAIN_HELD_OUT} | {f"hold-{speaker}": (speaker,) for speaker in accented}
     for name, held_out in held.items():
@@ -58,14 +58,14 @@ def make(folder: Path) -> None:
         print(folder / f"{name}.csv", len(chosen), "strings", flush=True)
 
 
-def strings(folder: Path, speaker: str) -> Iterator[dict[str, str]]:
+def strings(folder: Path, speaker: str, digits: tuple[int, int]) -> Iterator[dict[str, str]]:
     (folder / "strings").mkdir(parents=True, exist_ok=True)
     for side, (split, n) in enumerate(N.items()):
         rng = np.random.default_rng([sum(speaker.encode()), side])
         for number in range(n):
-            digits = rng.integers(0, 10, rng.integers(6, 13))
+            spoken = rng.integers(0, 10, rng.integers(digits[0], digits[1] + 1))
             parts = [np.zeros(int(RATE * rng.uniform(0.1, 0.3)), np.float32)]
-            for digit in digits:
+            for digit in spoken:
                 take = rng.integers(*TAKES[split])
                 clip, rate = soundfile.read(fsdd() / f"{digit}_{speaker}_{take}.wav", dtype="float32")
                 pause = np.zeros(int(RATE * rng.uniform(0.05, 0.25)), np.float32)
@@ -74,7 +74,7 @@ def strings(folder: Path, speaker: str) -> Iterator[dict[str, str]]:
             sound = sound + rng.normal(0, 3e-4, len(sound)).astype(np.float32)
             path = f"strings/{speaker}-{split}-{number:03d}.wav"
             soundfile.write(folder / path, sound / max(1.0, np.abs(sound).max() / 0.95), RATE)
-            text = " ".join(WORDS[digit] for digit in digits)
+            text = " ".join(WORDS[digit] for digit in spoken)
             accent = speakers()[speaker]
             yield {"clip": path, "text": text, "accent": accent, "speaker": speaker, "split": split}
 
@@ -99,6 +99,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["make", "run"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--digits", default="6,12")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only")
     parser.add_argument("--arms")
@@ -106,6 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--context", default="full")
     given = parser.parse_args()
     if given.what == "make":
-        make(given.folder)
+        fewest, most = map(int, given.digits.split(","))
+        make(given.folder, (fewest, most))
     else:
         run(given.folder, given.seeds, given.only, given.epochs, given.context, given.arms)

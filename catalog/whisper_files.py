@@ -85,7 +85,11 @@ def download_whisper(model: str, folder: Path | None) -> Path:
 
     Of its weights only the best of WEIGHTS is brought. Raises PdidError as `catalog.hub.download` does.
     """
-    repo = whisper_repo(model)
+    return download_model(whisper_repo(model), folder)
+
+
+def download_model(repo: str, folder: Path | None) -> Path:
+    """The same for any hub repository in transformers' layout."""
     place = hub.download(repo, ["*.json", "*.txt", "model.safetensors"], folder)
     if (place / "model.safetensors").is_file():
         return place

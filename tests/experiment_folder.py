@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from asr_experiments.arms import ARMS, ArmName
-from asr_experiments.benchmark import group_rates
 from asr_experiments.classifier import ClassifierSettings, save_classifier, train_classifier
 from asr_experiments.datasets import Split, Utterance
 from asr_experiments.experiment import BenchmarkSettings, Cell, Experiment, make_experiment, save_experiment
 from asr_experiments.features import LogMels
+from asr_experiments.hearing import group_rates
 from asr_experiments.masking import MaskSettings
 from asr_experiments.scoring import score
 from catalog.experiments import write_run

@@ -31,6 +31,7 @@ Examples:
   pdid benchmark --dataset digits.csv --model ./whisper-digits --language en --standard USA
   pdid benchmark --sweep leave-one-out --arms finetune,saliency
   pdid benchmark --paper --model base                   the paper's choices throughout
+  pdid benchmark --arms ctc,align --language-model ./bert-fa   a CTC head, taught by a language model
 
 Started twice, two processes share the cells. Stopped and started again, it goes on after the last whole epoch.
 """
@@ -39,7 +40,10 @@ Started twice, two processes share the cells. Stopped and started again, it goes
 @click.group(invoke_without_command=True, epilog=EXAMPLES)
 @data_options
 @click.option(
-    "--arms", default="all", show_default=True, help="Which of the trainings to compare, see docs/benchmark.md."
+    "--arms",
+    default="all",
+    show_default=True,
+    help="Which of the trainings to compare, see docs/benchmark.md; ctc and align (docs/align.md) are not in all.",
 )
 @click.option("--seeds", default="0,1,2", show_default=True, help="Random seeds; each arm is trained once with each.")
 @click.option("--epochs", type=click.IntRange(1), help="Times the data is gone through, twice each.  [default: 10]")
@@ -72,6 +76,22 @@ Started twice, two processes share the cells. Stopped and started again, it goes
     help="What the tables count errors on; English normalisation writes spoken digits as one number.",
 )
 @click.option("--leave-out", metavar="ACCENT", help="Take an accent out of training, and test it as an unseen one.")
+@click.option(
+    "--encoder",
+    type=click.Choice(["whisper", "conformer"]),
+    help="Of ctc and align: the model's own, or a new Conformer of its size.  [default: whisper]",
+)
+@click.option(
+    "--language-model",
+    metavar="MODEL",
+    help="That teaches align, like BERT: a folder or hub id.  [default: a small one made from the transcripts]",
+)
+@click.option("--align-weights", metavar="A,O", help="Of align's two terms beside CTC, see docs/align.md.")
+@click.option(
+    "--transport",
+    metavar="E,F,T,W",
+    help="Of align: ε, λ of frames, λ of tokens (inf keeps them all), width of the order.  [default: 0.1,0.1,inf,0.2]",
+)
 @click.option(
     "--sweep",
     "sweep_kind",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from catalog.errors import UsageError
 
 if TYPE_CHECKING:
+    from asr_experiments.align import AlignSettings
     from asr_experiments.datasets import Utterance
     from asr_experiments.experiment import BenchmarkSettings
 
@@ -153,7 +155,37 @@ def make_settings(model: str, data: Data, chosen: Mapping[str, Any]) -> Benchmar
         classifier=ClassifierSettings.paper() if paper else ClassifierSettings(),
         score=chosen["score"],
         leave_out=chosen["leave_out"],
+        align=align_settings(chosen),
     )
+
+
+ALIGN_OPTIONS = ("encoder", "language_model", "align_weights", "transport")
+
+
+def align_settings(chosen: Mapping[str, Any]) -> AlignSettings:
+    """What the options of the arms `ctc` and `align` mean; a language model is looked for, or fetched.
+
+    Raises UsageError where neither arm is asked for, and for values or a model that can't be used.
+    """
+    from asr_experiments.align import AlignSettings
+    from asr_experiments.arms import TAUGHT, read_arms
+    from asr_experiments.language_model import model_version, obtain_language_model
+    from asr_experiments.transport import TransportSettings
+
+    given = {name: chosen[name] for name in ALIGN_OPTIONS if chosen.get(name) is not None}
+    if given and not set(TAUGHT) & set(read_arms(chosen["arms"])):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{names}: only the arms {' and '.join(TAUGHT)} use it; name one of them in --arms")
+    if "align_weights" in given:
+        given["weights"] = numbers(given.pop("align_weights"), "--align-weights", 2)
+    if "transport" in given:
+        epsilon, *keep, width = numbers(given["transport"], "--transport", 4)
+        frames, tokens = (None if side == math.inf else side for side in keep)
+        given["transport"] = TransportSettings(epsilon, frames, tokens, width)
+    if "language_model" in given:
+        folder = obtain_language_model(given["language_model"])
+        given |= {"language_model": str(folder), "language_model_version": model_version(folder)}
+    return AlignSettings(**given)
 
 
 def sweep(settings: BenchmarkSettings, kind: str | None, utterances: Sequence[Utterance]) -> list[BenchmarkSettings]:

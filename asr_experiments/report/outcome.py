@@ -21,6 +21,7 @@ HEADLINES = (
     ("saliency", "specaugment"),
     ("saliency", "specaugment-matched"),
     ("saliency", "random"),
+    ("align", "ctc"),
 )
 """The questions the experiment was made for."""
 
@@ -96,7 +97,8 @@ def _answers(found: Sequence[Answer]) -> Html:
     if not found:
         return el(
             "p",
-            "Nothing to compare: that takes finished cells of finetune or saliency, and of an arm to compare it with.",
+            "Nothing to compare: that takes finished cells of finetune, saliency or align, and of an arm to compare it"
+            " with.",
         )
     note = "Word error rate of the first arm less the second's, in points of per cent, paired by speaker and seed."
     parts: list[Html] = [el("p", note, class_="note")]

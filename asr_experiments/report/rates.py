@@ -17,9 +17,9 @@ from asr_experiments.significance import sample as word_sample
 Unit = Literal["WER", "CER"]
 UNITS: tuple[Unit, ...] = ("WER", "CER")
 
-REFERENCES = ("zero-shot", "finetune", "specaugment", "specaugment-matched", "random")
-"""The arms that the others are compared with: no training, no masks, the usual masks, and the two controls of the same
-area."""
+REFERENCES = ("zero-shot", "finetune", "specaugment", "specaugment-matched", "random", "ctc")
+"""The arms that the others are compared with: no training, no masks, the usual masks, the two controls of the same
+area, and the CTC head without a teacher."""
 
 NO_RUN = "missing: no finished run"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from asr_experiments.arms import ARMS
+from asr_experiments.align import AlignSettings
+from asr_experiments.arms import ARMS, TAUGHT
 from asr_experiments.datasets import SPLITS
 from asr_experiments.report import tables
 from asr_experiments.report.accents import colours
@@ -145,8 +147,13 @@ def settings(results: Results) -> Section:
         _facts("Training", "As it was done", flatten(used)) if used else None,
         *(
             _facts(title, "As it was asked for", flatten(asked[name]))
-            for name, title in (("mask", "Masks"), ("cam", "Saliency"), ("classifier", "Accent classifier"))
-            if name in asked
+            for name, title in (
+                ("mask", "Masks"),
+                ("cam", "Saliency"),
+                ("classifier", "Accent classifier"),
+                ("align", "CTC and align"),
+            )
+            if name in asked and (name != "align" or set(TAUGHT) & set(results.arms))
         ),
     ]
     data = figure("Clips, hours and speakers by accent and side", _data(results))
@@ -196,7 +203,9 @@ def siblings(results: Results) -> Section | None:
 
 
 def _sibling(results: Results, one: Sibling, own: Sibling) -> list[object]:
-    mine, theirs = dict(flatten(own.told["settings"])), dict(flatten(one.told["settings"]))
+    # what an experiment from before the arms `ctc` and `align` did not say was as it is by default
+    usual = {"align": asdict(AlignSettings())}
+    mine, theirs = (dict(flatten(usual | each.told["settings"])) for each in (own, one))
     changed = [
         f"{name} {theirs.get(name, 'none')}" for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)
     ]
