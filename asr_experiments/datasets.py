@@ -144,6 +144,12 @@ def split_facts(corpus: Path, split_name: str | None = None) -> SplitFacts:
     return SplitFacts(split.name, tuple(row[0] for row in languages), standard if isinstance(standard, str) else None)
 
 
+def channels(corpus: Path) -> dict[str, str]:
+    """Source -> who published it, of the sources of a corpus that say."""
+    rows = _query(corpus, "SELECT source_id, trim(channel) FROM sources WHERE trim(coalesce(channel, '')) <> ''")
+    return {str(source): str(channel) for source, channel in rows}
+
+
 def require_splits(utterances: Sequence[Utterance], needed: Collection[Split]) -> None:
     """Raises UsageError if a needed side of the split has no clip: better now than after hours of training."""
     there = {utterance.split for utterance in utterances}
