@@ -1,4 +1,4 @@
-"""The loss of audio-visual grounding: triplets with a margin, both ways (Harwath et al., arXiv 1911.09602, section 3.3)."""
+"""The loss of audio-visual grounding: triplets with a margin, both ways (Harwath et al., arXiv 1911.09602)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Grounding:
         the last layer.
         """
         x, lengths = self._heard([samples])
-        return [np.ascontiguousarray(found[0].T.cpu().numpy()) for found, _ in self.net.speech.layers(x, lengths)]
+        return [np.ascontiguousarray(found.cpu().numpy()) for found, _ in self.net.speech.layers(x, lengths)]
 
     @torch.no_grad()
     def embed_speech(self, sounds: Sequence[Floats]) -> Floats:

@@ -1,20 +1,22 @@
-"""The speech branch of audio-visual grounding: ResDAVEnet (Harwath, Hsu, Glass, arXiv 1911.09602, section 3.1).
+"""The speech branch of audio-visual grounding: ResDAVEnet (Harwath, Hsu, Glass, arXiv 1911.09602).
 
 Forty log-mels every 10 ms; a first convolution over all of them and one frame; then four stages of two residual blocks,
 each of which halves the time. The features after each are what `Grounding.layers` gives.
+
+Clips of a batch lie one after the other, (all frames, width), without padding between: a convolution gathers the frames
+it reaches and multiplies. On a CPU that is two to five times as fast as torch's own over half a second of speech, batch
+normalisation sees speech alone, and a clip's features don't depend on its neighbours.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
-from typing import cast
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from asr_experiments.features import Floats
 from catalog.records import RATE
@@ -45,65 +47,64 @@ def _mel_filters() -> Tensor:
 
 
 def log_mels(sounds: Sequence[Floats]) -> tuple[Tensor, Tensor]:
-    """Log-mels of mono sounds (n,) at 16 kHz, padded to the longest: float32 (batch, 40, frames) and valid frames (batch,).
+    """Log-mels of mono sounds (n,) at 16 kHz, one sound after the other: (all frames, 40), and the frames of each.
 
-    Decibels under the sound's loudest pixel, RANGE_DB at most, scaled to ±1: a recording's level is not in it. A frame
-    is valid whose middle lies in the sound. What is padding is zero, and no pixel depends on the other sounds.
+    Decibels under the sound's loudest pixel, RANGE_DB at most, scaled to ±1: a recording's level is not in it. A sound
+    has one frame for each 10 ms it begins.
     """
     lengths = torch.tensor([-(-len(sound) // HOP) for sound in sounds])
-    frames = int(lengths.max())
-    wave = torch.zeros(len(sounds), frames * HOP)
+    wave = torch.zeros(len(sounds), int(lengths.max()) * HOP)
     for row, sound in zip(wave, sounds, strict=True):
         row[: len(sound)] = torch.from_numpy(np.ascontiguousarray(sound, np.float32))
     spectrum = torch.stft(
         wave, WINDOW, HOP, window=torch.hann_window(WINDOW), center=True, pad_mode="constant", return_complex=True
     )
-    power = spectrum.abs().square()[..., :frames].transpose(1, 2) @ _mel_filters()
+    power = spectrum.abs().square().transpose(1, 2) @ _mel_filters()
     decibels = 10 * torch.log10(power.clamp_min(1e-10))
-    valid = frame_mask(lengths, frames)[:, 0, :, None]
-    loudest = decibels.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True)
-    scaled = (decibels - loudest).clamp_min(-RANGE_DB) / (RANGE_DB / 2) + 1
-    return scaled.masked_fill(~valid, 0.0).transpose(1, 2), lengths
+    scaled = []
+    for one, n in zip(decibels, lengths.tolist(), strict=True):
+        scaled.append((one[:n] - one[:n].max()).clamp_min(-RANGE_DB) / (RANGE_DB / 2) + 1)
+    return torch.cat(scaled), lengths
 
 
-def frame_mask(lengths: Tensor, frames: int) -> Tensor:
-    """Which frames are valid: bool (batch, 1, frames) for lengths (batch,)."""
-    return (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None]
+def reach(lengths: Tensor, stride: int) -> Tensor:
+    """The rows that KERNEL frames around each frame of the result lie in, (frames of the result, KERNEL).
+
+    `lengths` (batch,) are the frames of each clip before; the result has one for every `stride` frames, rounded up.
+    Past a clip's ends it is the row after the last one, which is to hold zeros.
+    """
+    after = -(-lengths // stride)
+    clip = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), after)
+    frame = torch.arange(len(clip), device=lengths.device) - (after.cumsum(0) - after)[clip]
+    at = frame[:, None] * stride + torch.arange(KERNEL, device=lengths.device) - KERNEL // 2
+    outside = (at < 0) | (at >= lengths[clip, None])
+    rows = at + (lengths.cumsum(0) - lengths)[clip, None]
+    return rows.masked_fill(outside, int(lengths.sum()))
 
 
-class FrameNorm(nn.BatchNorm1d):
-    """Batch normalisation over the valid frames alone; padding stays zero, as it is past the end of a single clip."""
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise (batch, width, frames); `mask` is `frame_mask`'s, None where all frames are valid."""
-        if mask is None:
-            return cast(Tensor, super().forward(x))
-        if not self.training:
-            return cast(Tensor, super().forward(x)) * mask
-        inside = mask[:, 0]
-        normed = super().forward(x.transpose(1, 2)[inside])
-        out = torch.zeros(x.shape[0], x.shape[2], x.shape[1], device=x.device, dtype=normed.dtype)
-        out[inside] = normed
-        return out.transpose(1, 2)
+def conv(x: Tensor, rows: Tensor, weights: nn.Linear) -> Tensor:
+    """Convolve frames (n, before) over time: `rows` as `reach` gives them, `weights` from KERNEL · before to after."""
+    with_silence = torch.cat([x, x.new_zeros(1, x.shape[1])])
+    result: Tensor = weights(with_silence.index_select(0, rows.flatten()).view(len(rows), -1))
+    return result
 
 
 class Block(nn.Module):
-    """Two convolutions over time with a way around them; with `stride` 2 it halves the number of frames, rounding up."""
+    """Two convolutions over time, each with batch normalisation, and a way around both (arXiv 1512.03385)."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, *, halves: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(before, after, KERNEL, stride=stride, padding=KERNEL // 2, bias=False)
-        self.norm1 = FrameNorm(after)
-        self.conv2 = nn.Conv1d(after, after, KERNEL, padding=KERNEL // 2, bias=False)
-        self.norm2 = FrameNorm(after)
-        self.around = nn.Conv1d(before, after, 1, stride=stride, bias=False) if stride > 1 or before != after else None
-        self.norm_around = FrameNorm(after) if self.around is not None else None
+        self.conv1 = nn.Linear(KERNEL * before, after, bias=False)
+        self.norm1 = nn.BatchNorm1d(after)
+        self.conv2 = nn.Linear(KERNEL * after, after, bias=False)
+        self.norm2 = nn.BatchNorm1d(after)
+        self.around = nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after)) if halves else None
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(batch, before, frames) → (batch, after, frames / stride); `mask` is that of the result."""
-        around = x if self.around is None or self.norm_around is None else self.norm_around(self.around(x), mask)
-        x = torch.relu(self.norm1(self.conv1(x), mask))
-        return torch.relu(self.norm2(self.conv2(x), mask) + around)
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Frames (n, before) → (frames of the result, after); `first` and `second` are the convolutions' rows."""
+        around = x if self.around is None else self.around(x[first[:, KERNEL // 2]])
+        x = torch.relu(self.norm1(conv(x, first, self.conv1)))
+        return torch.relu(self.norm2(conv(x, second, self.conv2)) + around)
 
 
 class SpeechBranch(nn.Module):
@@ -111,34 +112,31 @@ class SpeechBranch(nn.Module):
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(N_MELS, widths[0], 1, bias=False)  # the paper's 40 × 1 over the spectrogram
-        self.norm = FrameNorm(widths[0])
+        self.conv = nn.Linear(N_MELS, widths[0], bias=False)  # 40 × 1 over the spectrogram: all mels of one frame
+        self.norm = nn.BatchNorm1d(widths[0])
         self.stages = nn.ModuleList(
-            nn.ModuleList([Block(before, after, 2), Block(after, after, 1)])
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.ModuleList([Block(before, after, halves=True), Block(after, after, halves=False)])
+            for before, after in pairwise(widths)
         )
         for module in self.modules():
-            if isinstance(module, nn.Conv1d):
+            if isinstance(module, nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def layers(self, x: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What LAYERS make of log-mels (batch, 40, frames): features (batch, width, frames) and valid frames (batch,)."""
-        padded = bool((lengths < x.shape[2]).any())
-
-        def mask() -> Tensor | None:
-            return frame_mask(lengths, x.shape[2]) if padded else None
-
-        x = torch.relu(self.norm(self.conv(x), mask()))
+        """What LAYERS make of log-mels (all frames, 40): (all frames of it, width), and the frames of each clip."""
+        x = torch.relu(self.norm(self.conv(x)))
         found = [(x, lengths)]
         for stage in self.stages:
+            assert isinstance(stage, nn.ModuleList)
+            halving = reach(lengths, 2)
             lengths = (lengths + 1) // 2
-            inside = frame_mask(lengths, (x.shape[2] + 1) // 2) if padded else None
-            for block in cast(nn.ModuleList, stage):
-                x = block(x, inside)
+            staying = reach(lengths, 1)
+            x = stage[1](stage[0](x, halving, staying), staying, staying)
             found.append((x, lengths))
         return found
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The mean of the last stage over a clip's valid frames, (batch, width), for log-mels (batch, 40, frames)."""
-        last, valid = self.layers(x, lengths)[-1]
-        return last.sum(2) / valid[:, None]
+        """The mean of the last stage over each clip's frames, (batch, width), for log-mels (all frames, 40)."""
+        last, frames = self.layers(x, lengths)[-1]
+        clip = torch.repeat_interleave(torch.arange(len(frames), device=x.device), frames)
+        return x.new_zeros(len(frames), last.shape[1]).index_add(0, clip, last) / frames[:, None]
