@@ -36,7 +36,7 @@ misses an attribute that was planted for it to find.
     "--also",
     multiple=True,
     metavar="FOLDER",
-    help="Another model to look into: the model folder of a cell, a Whisper, a classifier. May be given again.",
+    help="Another model: of a cell its `model`, a Whisper, a classifier, a grounding model. May be given again.",
 )
 @click.pass_context
 def probe(ctx: click.Context, /, **chosen: Any) -> None:

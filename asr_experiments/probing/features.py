@@ -16,6 +16,7 @@ import torch
 
 from asr_experiments.classifier import Classifier, load_classifier
 from asr_experiments.features import Floats, log_mel
+from asr_experiments.grounding.model import MODEL_FILE, Grounding, load_grounding
 from asr_experiments.studies import CLASSIFIER_FILE
 from catalog.context import STRIDE, encode, window_frames
 from catalog.records import RATE
@@ -143,17 +144,38 @@ class ClassifierLayers:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class GroundingLayers:
+    """The speech branch of an audio-visual grounding model: its first convolution, then each of its stages."""
+
+    made: Grounding
+    name: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.made.layer_names
+
+    @property
+    def longest(self) -> None:
+        return None
+
+    def layers(self, samples: Floats) -> list[Floats]:
+        return self.made.layers(samples)
+
+
 def open_layers(folder: str, device: str | None = None) -> Layers:
-    """The model in a folder: an accent classifier, or a Whisper (also by size, name or hub id).
+    """The model in a folder: an accent classifier, a grounding model, or a Whisper (also by size, name or hub id).
 
     The `model` folder of a benchmark's cell is called after its cell. Raises UsageError for a folder that holds
-    neither, PdidError for a damaged one.
+    none of them, PdidError for a damaged one.
     """
     path = Path(folder)
     name = path.absolute().parent.name if path.name == "model" else path.name
     if (path / CLASSIFIER_FILE).is_file():
         made = load_classifier(path, device or "cpu")
         return ClassifierLayers(made, extractor_of(made), name)
+    if (path / MODEL_FILE).is_file():
+        return GroundingLayers(load_grounding(path, device or "cpu"), name)
     return WhisperLayers(load_whisper(folder, device), name)
 
 
