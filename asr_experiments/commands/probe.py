@@ -54,7 +54,7 @@ def probe(ctx: click.Context, /, **chosen: Any) -> None:
     from asr_experiments.models import obtain
     from asr_experiments.probing.features import LogMelLayers, WhisperLayers, open_layers, random_twin
     from asr_experiments.probing.page import write_page
-    from asr_experiments.probing.study import probe_study
+    from asr_experiments.probing.study import plan, probe_study
     from asr_experiments.progress import Display
 
     corpus: Path = chosen["corpus"]
@@ -64,8 +64,10 @@ def probe(ctx: click.Context, /, **chosen: Any) -> None:
     model, _ = obtain(chosen["model"], data.utterances, data.standard, data.language, corpus, _say)
     first = open_layers(model, device)
     others = [open_layers(folder, device) for folder in chosen["also"]]
+    models: list[Layers] = [first, *others]
+    published = None if chosen["dataset"] else channels(corpus)
+    plan(data.utterances, models, data.language, channels=published)  # for what it refuses
     with Display("probes", 1) as display:
-        models: list[Layers] = [first, *others]
         if isinstance(first, WhisperLayers):
             models += _beside(corpus, data.utterances, first, device, display.watch)
             models += [random_twin(first), LogMelLayers(first.whisper.feature_extractor)]
@@ -74,7 +76,7 @@ def probe(ctx: click.Context, /, **chosen: Any) -> None:
             models,
             data.language,
             corpus / "runs" / "probe",
-            channels=None if chosen["dataset"] else channels(corpus),
+            channels=published,
             device=device,
             report=display.watch,
         )

@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,8 @@ def probe_study(
     clips, with two models of one name, or where nothing can be asked; PdidError where a clip can't be read.
     """
     begun = time.monotonic()
-    twice = [name for name, n in Counter(model.name for model in models).items() if n > 1]
-    if twice:
-        raise UsageError(f"two models are called {twice[0]!r}: rename a folder, for tables go by name")
-    clips, left_out = choose(utterances, models, settings)
-    tasks, notes = questions(clips, language, channels or {}, settings.seed)
-    empty = sum(not text for text in texts_of(clips, language))
-    if empty:
-        left_out["from words: the transcript has no letter or digit"] = empty
+    planned = plan(utterances, models, language, settings, channels)
+    clips, tasks, notes = planned.clips, planned.tasks, list(planned.notes)
     figures: list[Figure] = []
     controls: list[Control] = []
     windows: dict[str, list[Floats]] = {}
@@ -100,12 +95,41 @@ def probe_study(
         controls=tuple(controls),
         likeness=_likeness(windows, report),
         notes=tuple(notes),
-        left_out=left_out,
+        left_out=planned.left_out,
         n_train=sum(clip.split == "train" for clip in clips),
         n_test=sum(clip.split == "test" for clip in clips),
         seconds=time.monotonic() - begun,
         settings=settings,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of which clips; `left_out` counts those that can't be used, by reason."""
+
+    clips: tuple[Utterance, ...]
+    tasks: tuple[Task, ...]
+    notes: tuple[str, ...]
+    left_out: dict[str, int]
+
+
+def plan(
+    utterances: Sequence[Utterance],
+    models: Sequence[Layers],
+    language: str | None,
+    settings: ProbeSettings = DEFAULT,
+    channels: Mapping[str, str] | None = None,
+) -> Plan:
+    """What can be asked, without a sound being read. Raises UsageError as `probe_study` does."""
+    twice = [name for name, n in Counter(model.name for model in models).items() if n > 1]
+    if twice:
+        raise UsageError(f"two models are called {twice[0]!r}: rename a folder, for tables go by name")
+    clips, left_out = choose(utterances, models, settings)
+    tasks, notes = questions(clips, language, channels or {}, settings.seed)
+    empty = sum(not text for text in texts_of(clips, language))
+    if empty:
+        left_out["from words: the transcript has no letter or digit"] = empty
+    return Plan(tuple(clips), tuple(tasks), tuple(notes), left_out)
 
 
 def choose(
