@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr_experiments.datasets import Split, Utterance, read_sound
+from asr_experiments.datasets import Split, Utterance, channels, read_sound
 from asr_experiments.features import Floats
 from asr_experiments.probing.cka import linear_cka
 from asr_experiments.probing.ctc import CtcSettings, decoded, needed_steps, read, train_reader
@@ -39,7 +39,9 @@ from asr_experiments.probing.store import Store
 from asr_experiments.probing.study import choose, texts_of
 from catalog.errors import PdidError, UsageError
 from catalog.records import RATE
+from catalog.store import open_catalog
 from catalog.whisper import Whisper
+from tests.catalog_rows import kept, make_result, make_source
 from tests.speech import digit_strings, digits_whisper, one_thread
 
 __all__ = ["one_thread"]
@@ -105,14 +107,14 @@ def test_noise_has_the_stated_level(spoken: list[Floats]) -> None:
     assert shifted(clean, "clean", 0) is clean
 
 
-@pytest.mark.parametrize(("hz", "kept"), [(100, 0.0), (1000, 1.0), (2500, 1.0), (3900, 0.0), (6000, 0.0)])
-def test_the_telephone_keeps_its_band_alone(hz: int, kept: float) -> None:
+@pytest.mark.parametrize(("hz", "left"), [(100, 0.0), (1000, 1.0), (2500, 1.0), (3900, 0.0), (6000, 0.0)])
+def test_the_telephone_keeps_its_band_alone(hz: int, left: float) -> None:
     tone = np.sin(2 * np.pi * hz * np.arange(RATE) / RATE).astype(np.float32)
     heard = telephone(tone)
     assert heard.shape == tone.shape
     middle = slice(RATE // 4, -RATE // 4)
-    assert np.std(heard[middle]) / np.std(tone[middle]) == pytest.approx(kept, abs=0.05)
-    if kept:  # nothing moves in time
+    assert np.std(heard[middle]) / np.std(tone[middle]) == pytest.approx(left, abs=0.05)
+    if left:  # nothing moves in time
         assert np.corrcoef(heard[middle], tone[middle])[0, 1] > 0.999
 
 
@@ -377,6 +379,14 @@ def test_channels_are_the_corpus_s_or_planted() -> None:
     assert isinstance(named, Task)
     assert (named.name, named.classes, named.notes) == (CHANNEL, ("radio", "tv"), ())
     assert {item.sound for item in named.folds[0].train} == {"clean"}
+
+
+def test_who_published_a_recording_is_read_from_the_corpus(tmp_path: Path) -> None:
+    told = {"a" * 16: "Radio Yazd ", "b" * 16: None, "c" * 16: " "}
+    with open_catalog(tmp_path, write=True) as catalog:
+        for source, channel in told.items():
+            catalog.write_source(make_result(kept(0, source), source=make_source(source, channel=channel)))
+    assert channels(tmp_path) == {"a" * 16: "Radio Yazd"}
 
 
 def test_words_say_whose_voices_were_heard_and_leave_empty_texts_out() -> None:

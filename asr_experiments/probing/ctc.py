@@ -122,7 +122,7 @@ def train_reader(
             total = 0.0
             for batch in _batches([len(frames[i]) for i in usable], settings.batch, rng):
                 scores, steps = _scores(made, [frames[usable[k]] for k in batch])
-                loss = F.ctc_loss(
+                loss: Tensor = F.ctc_loss(
                     scores.transpose(0, 1).cpu(),
                     torch.cat([codes[k] for k in batch]),
                     torch.tensor(steps),
@@ -132,7 +132,7 @@ def train_reader(
                 if not torch.isfinite(loss):
                     raise PdidError(f"the reader's loss is {loss.item()} in epoch {epoch + 1}: lower its learning rate")
                 adam.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 adam.step()
                 fall.step()
                 total += loss.item() * len(batch)

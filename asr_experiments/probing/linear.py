@@ -49,7 +49,8 @@ def train_probe(
     """
     if len(set(y.tolist())) < 2:
         raise UsageError(f"a probe needs two classes or more to tell apart, got {len(set(y.tolist()))}")
-    mean, scale = np.mean(x, 0, dtype=np.float64), np.std(x, 0, dtype=np.float64)
+    mean = np.asarray(np.mean(x, 0, dtype=np.float64))
+    scale = np.asarray(np.std(x, 0, dtype=np.float64))
     scale = np.where(scale > 1e-8 * (1 + np.abs(mean)), scale, 1.0)  # a dead unit stays 0
     z, basis = _turned((x - mean) / scale)
     if l2 is None:

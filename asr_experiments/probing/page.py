@@ -26,7 +26,7 @@ def write_page(study: ProbeStudy, data: str) -> str:
         _overview(study),
         *(_task(study, task) for task in asked),
         _shift(study, asked),
-        _likeness(study),
+        *([_likeness(study)] if study.likeness else []),
     ]
     intro = join(
         "Invariant, or only suppressed? What can be read off the layers of ",
@@ -86,7 +86,7 @@ def _task(study: ProbeStudy, task: str) -> Section:
 
     domain = next(d for d in DOMAINS if any((f.task, f.domain) == (task, d) for f in study.figures))
     together = chart(f"{task}: all models, {domain}", [_line(m, study.of(m, task, domain)) for m in study.models])
-    apart = []
+    apart: list[Html] = []
     for model in study.models:
         own = [_line(d, found) for d in DOMAINS if (found := study.of(model, task, d))]
         drawn = chart(f"{task}: {model}, in and out of domain", own)

@@ -37,6 +37,9 @@ SHORTEST = 2 * RATE // 5
 CKA_WINDOW = 4 * RATE // 25
 """Samples over which frames are averaged before layers are compared: 0.16 s, the coarsest layers' frame."""
 
+FEWEST_WINDOWS = 4
+"""That CKA can be estimated from."""
+
 Report = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
 
@@ -204,12 +207,13 @@ def _fill(
             if task.name == WORDS:
                 framed.add((item.clip, item.sound))
     compared = [i for i, clip in enumerate(clips) if clip.split == "test"][: settings.cka_clips]
+    for i in compared:
+        wanted.setdefault(i, set()).add((i, "clean"))
     windows: list[list[Floats]] = [[] for _ in model.names]
     hops = [0] * len(model.names)
     for done, i in enumerate(sorted(wanted)):
         samples = read_sound(clips[i].path)
-        keys = wanted[i] | ({(i, "clean")} if i in compared else set())
-        for key in sorted(keys):
+        for key in sorted(wanted[i]):
             layers = model.layers(shifted(samples, key[1], (settings.seed, i), settings.snr_db))
             store.add(key, layers, key in framed)
             if key[1] == "clean":
@@ -223,18 +227,18 @@ def _fill(
 
 def _windowed(frames: Floats, hop: int, n_samples: int) -> Floats:
     """Means over windows of 0.16 s of a clip's frames (n, width): as many for every layer of every model."""
-    starts = np.arange(max(1, n_samples // CKA_WINDOW)) * CKA_WINDOW // hop
-    ends = np.append(starts[1:], starts[-1] + CKA_WINDOW // hop)
-    last = len(frames) - 1
-    return np.stack(
-        [frames[min(a, last) : max(b, min(a, last) + 1)].mean(0) for a, b in zip(starts, ends, strict=True)]
-    )
+    each = CKA_WINDOW // hop or 1
+    last = len(frames) - each  # the frames may end a little before the sound does
+    starts = [max(0, min(k * CKA_WINDOW // hop, last)) for k in range(max(1, n_samples // CKA_WINDOW))]
+    return np.stack([frames[start : start + each].mean(0) for start in starts])
 
 
 def _likeness(windows: Mapping[str, Sequence[Floats]], report: Report) -> tuple[Likeness, ...]:
-    """The first model against itself and every other."""
+    """The first model against itself and every other; nothing where the clips are too few and short to compare."""
     first = next(iter(windows))
-    found = []
+    found: list[Likeness] = []
+    if len(windows[first][0]) < FEWEST_WINDOWS:
+        return ()
     for k, (name, layers) in enumerate(windows.items()):
         values = tuple(tuple(linear_cka(a, b) for b in layers) for a in windows[first])
         found.append(Likeness(first, name, values))
