@@ -99,11 +99,13 @@ def main() -> None:
     parser.add_argument("--held-out", default=",".join(SPEAKERS))
     parser.add_argument("--epochs", type=int, default=GroundingSettings().epochs)
     parser.add_argument("--widths", help="other than the paper's, five with commas between")
+    parser.add_argument("--batch", type=int, default=GroundingSettings().batch)
+    parser.add_argument("--learning-rate", type=float, default=GroundingSettings().learning_rate)
     parser.add_argument("--no-key", action="store_true", help="train without knowing which pairs show the same digit")
     given = parser.parse_args()
     make_pictures(given.folder / "pictures")
     widths = tuple(map(int, given.widths.split(","))) if given.widths else GroundingSettings().widths
-    settings = GroundingSettings(widths=widths, epochs=given.epochs)
+    settings = GroundingSettings(widths, given.epochs, given.batch, given.learning_rate)
     print(
         "| held out | picture by speech, recall@1 / 5 / 10 | speech by picture | heard voices, new takes | reversed "
         f"| minutes |\n|{'---|' * 6}"
