@@ -41,16 +41,15 @@ SIDE = 64
 
 
 def draw(digit: int, fonts: tuple[str, ...], rng: np.random.Generator) -> Image.Image:
-    """A digit in some font, size, place, slant and two colours that differ in brightness, with noise."""
+    """A digit in some font, size, place, slant and dark colour on a light one, with noise."""
     from matplotlib import get_data_path
 
-    dark, light = rng.integers(0, 90, 3), rng.integers(150, 256, 3)
-    ink, paper = (dark, light) if rng.random() < 0.5 else (light, dark)
-    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{rng.choice(fonts)}.ttf", int(rng.integers(32, 56)))
+    ink, paper = rng.integers(0, 90, 3), rng.integers(170, 256, 3)
+    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{rng.choice(fonts)}.ttf", int(rng.integers(40, 60)))
     mask = Image.new("L", (SIDE, SIDE))
-    place = SIDE / 2 + rng.uniform(-7, 7, 2)
+    place = SIDE / 2 + rng.uniform(-4, 4, 2)
     ImageDraw.Draw(mask).text((place[0], place[1]), str(digit), fill=255, font=font, anchor="mm")
-    turned = np.asarray(mask.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR))[..., None] / 255
+    turned = np.asarray(mask.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR))[..., None] / 255
     pixels = paper + (ink - paper) * turned + rng.normal(0, 8, (SIDE, SIDE, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
@@ -99,11 +98,13 @@ def main() -> None:
     parser.add_argument("--held-out", default=",".join(SPEAKERS))
     parser.add_argument("--epochs", type=int, default=GroundingSettings().epochs)
     parser.add_argument("--widths", help="other than the paper's, five with commas between")
+    parser.add_argument("--batch", type=int, default=GroundingSettings().batch)
+    parser.add_argument("--learning-rate", type=float, default=GroundingSettings().learning_rate)
     parser.add_argument("--no-key", action="store_true", help="train without knowing which pairs show the same digit")
     given = parser.parse_args()
     make_pictures(given.folder / "pictures")
     widths = tuple(map(int, given.widths.split(","))) if given.widths else GroundingSettings().widths
-    settings = GroundingSettings(widths=widths, epochs=given.epochs)
+    settings = GroundingSettings(widths, given.epochs, given.batch, given.learning_rate)
     print(
         "| held out | picture by speech, recall@1 / 5 / 10 | speech by picture | heard voices, new takes | reversed "
         f"| minutes |\n|{'---|' * 6}"

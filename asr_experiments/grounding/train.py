@@ -126,7 +126,8 @@ def train_grounding(
             for group in adam.param_groups:
                 group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
             speech = made.net.speech(batch.mels.to(device), batch.lengths.to(device))
-            scores = speech @ made.net.image(batch.pictures.to(device)).T
+            # over the root of the width: else an untrained model's scores lie tens apart, and a margin of 1 is nothing
+            scores = speech @ made.net.image(batch.pictures.to(device)).T / math.sqrt(speech.shape[1])
             loss = triplet_loss(scores, batch.same.to(device), generator, settings.margin)
             if not torch.isfinite(loss):
                 raise PdidError(f"the loss of grounding is {loss.item()} in epoch {epoch + 1}: lower the learning rate")
