@@ -140,7 +140,7 @@ def test_a_probe_finds_what_is_planted_in_every_layer_and_nothing_when_shuffled(
             for i, sound in enumerate(spoken):
                 store.add((i, "clean"), model.layers(sound), keep_frames=False)
             for depth, layer in enumerate(model.names):
-                checks += planted(Place(model.name, layer, depth), store, task, ProbeSettings(draws=8))
+                checks += planted(Place(model.name, layer, depth), store, task, ProbeSettings(draws=6))
     assert len(checks) == 2 * (5 + 5 + 1)
     assert {one.place.layer for one in checks} == {*given.names, "log-mel"}
     for one in checks:

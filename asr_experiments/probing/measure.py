@@ -65,6 +65,7 @@ def planted(place: Place, store: Store, task: Task, settings: ProbeSettings) -> 
     x, tested = store.means(place.depth, train), store.means(place.depth, test)
     scale = x.std(0)
     found: dict[str, list[float]] = {"planted": [], "shuffled": []}
+    l2: float | None = None  # chosen on the first draw
     for draw in range(settings.draws):
         rng = np.random.default_rng([settings.seed, draw])
         way = rng.standard_normal(x.shape[1])
@@ -72,7 +73,6 @@ def planted(place: Place, store: Store, task: Task, settings: ProbeSettings) -> 
         y, truth = (rng.permutation(np.arange(len(part)) % 2) for part in (train, test))
         moved = [part + np.outer(labels - 0.5, way) for part, labels in ((x, y), (tested, truth))]
         groups = [str(clip) for clip, _ in train]
-        l2: float | None = None
         for kind, labels in (("planted", y), ("shuffled", rng.permutation(y))):
             probe = train_probe(moved[0], labels, 2, groups, settings.seed, l2)
             l2 = probe.l2
