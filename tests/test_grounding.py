@@ -198,7 +198,7 @@ def test_a_resnet_of_a_folder_brings_its_weights_and_colours(tmp_path: Path, no_
 
     torch.manual_seed(0)
     config = cast(Any, ResNetConfig)(**TINY, num_labels=3)
-    theirs: Any = ResNetForImageClassification(config).eval()
+    theirs = cast(Any, ResNetForImageClassification(config)).eval()
     theirs.save_pretrained(tmp_path / "given")
     colours = {"size": {"shortest_edge": 32}, "image_mean": [0.5, 0.5, 0.5]}
     (tmp_path / "given" / "preprocessor_config.json").write_text(json.dumps(colours))

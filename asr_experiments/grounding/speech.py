@@ -59,7 +59,7 @@ def log_mels(sounds: Sequence[Floats]) -> tuple[Tensor, Tensor]:
     spectrum = torch.stft(
         wave, WINDOW, HOP, window=torch.hann_window(WINDOW), center=True, pad_mode="constant", return_complex=True
     )
-    power = spectrum.abs().square().transpose(1, 2) @ _mel_filters()
+    power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2) @ _mel_filters()
     decibels = 10 * torch.log10(power.clamp_min(1e-10))
     scaled = []
     for one, n in zip(decibels, lengths.tolist(), strict=True):
