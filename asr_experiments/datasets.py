@@ -63,7 +63,7 @@ def read_dataset(path: Path) -> list[Utterance]:
     """
     utterances: list[Utterance] = []
     lines: dict[str, int] = {}  # by segment_id
-    for line, row in _rows(path):
+    for line, row in read_rows(path, COLUMNS, ("source",)):
         try:
             utterance = _utterance(row, path.parent)
         except UsageError as error:
@@ -142,6 +142,12 @@ def split_facts(corpus: Path, split_name: str | None = None) -> SplitFacts:
     )
     standard = split.settings.get("standard")
     return SplitFacts(split.name, tuple(row[0] for row in languages), standard if isinstance(standard, str) else None)
+
+
+def channels(corpus: Path) -> dict[str, str]:
+    """Source -> who published it, of the sources of a corpus that say."""
+    rows = _query(corpus, "SELECT source_id, trim(channel) FROM sources WHERE trim(coalesce(channel, '')) <> ''")
+    return {str(source): str(channel) for source, channel in rows}
 
 
 def require_splits(utterances: Sequence[Utterance], needed: Collection[Split]) -> None:
@@ -238,12 +244,16 @@ _EMPTY = {
 }
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a dataset file, cells by column name in lower case."""
+def read_rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a CSV file that has `columns` and may have others, cells by column name in lower case.
+
+    Commas, semicolons or tabs part the cells; empty lines are passed over. Raises UsageError, with the line, for a file
+    that is no such table, and for one of `columns` or `optional` that is there twice.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"the dataset {path} can't be read: {error.strerror}") from None
+        raise UsageError(f"the table {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 (byte {error.start + 1}): save it as CSV in UTF-8") from None
     header_line = next((line for line in text.splitlines() if line.strip()), "")
@@ -256,7 +266,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header(cells, path, reader.line_num)
+                header = _header(cells, path, reader.line_num, columns, optional)
                 continue
             if len(cells) > len(header):
                 raise UsageError(
@@ -268,18 +278,18 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
     if header is None:
-        raise UsageError(f"{path} is empty: it needs a header with the columns {', '.join(COLUMNS)}")
+        raise UsageError(f"{path} is empty: it needs a header with the columns {', '.join(columns)}")
 
 
-def _header(cells: list[str], path: Path, line: int) -> list[str]:
+def _header(cells: list[str], path: Path, line: int, columns: Sequence[str], optional: Sequence[str]) -> list[str]:
     names = [cell.strip().lower() for cell in cells]
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in columns if name not in names]
     if missing:
         raise UsageError(
             f"{path}, line {line}: the header has no column {', '.join(f'`{name}`' for name in missing)}"
-            f" (it has {', '.join(filter(None, names))}): it needs {', '.join(COLUMNS)}"
+            f" (it has {', '.join(filter(None, names))}): it needs {', '.join(columns)}"
         )
-    twice = next((name for name in (*COLUMNS, "source") if names.count(name) > 1), None)
+    twice = next((name for name in (*columns, *optional) if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"{path}, line {line}: the column `{twice}` is there twice: rename one")
     return names

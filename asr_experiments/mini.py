@@ -329,10 +329,10 @@ class Strings:
             words.append(clip.text.strip())
             n += clip.n_samples + len(gap)
             clip = others[int(rng.integers(len(others)))]
-        return _changed(np.concatenate(parts[:-1]), speed, rng)[: self.window], " ".join(words)
+        return changed(np.concatenate(parts[:-1]), speed, rng)[: self.window], " ".join(words)
 
 
-def _changed(sound: Floats, speed: float, rng: np.random.Generator) -> Floats:
+def changed(sound: Floats, speed: float, rng: np.random.Generator) -> Floats:
     """A sound stretched to `speed` times its length (pitch goes along), with noise at 10 to 50 dB under its level."""
     import soxr
 

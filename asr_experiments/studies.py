@@ -129,15 +129,19 @@ def sanity_sides(utterances: Sequence[Utterance], seed: int = 0) -> tuple[list[U
         held_out = set(rng.sample(everyone, len(everyone) // 3 or 1))
     chosen: list[Utterance] = []
     for side in (False, True):
-        own = [
-            rng.sample(clips, len(clips))
-            for speaker in everyone
-            if (speaker in held_out) == side
-            for clips in [sorted((u for u in utterances if u.speaker == speaker), key=lambda u: u.segment_id)]
-        ]
-        turns = [clips[turn] for turn in range(max(map(len, own), default=0)) for clips in own if turn < len(clips)]
-        chosen += turns[:SANITY_CLIPS]
+        chosen += by_turns([u for u in utterances if (u.speaker in held_out) == side], SANITY_CLIPS, rng)
     return chosen, sorted(held_out)
+
+
+def by_turns(utterances: Sequence[Utterance], most: int, rng: random.Random) -> list[Utterance]:
+    """Up to `most` of some clips, drawn a speaker's turn by turn, so that nobody's many crowd out another's few."""
+    own = [
+        rng.sample(clips, len(clips))
+        for speaker in sorted({u.speaker for u in utterances})
+        for clips in [sorted((u for u in utterances if u.speaker == speaker), key=lambda u: u.segment_id)]
+    ]
+    turns = [clips[turn] for turn in range(max(map(len, own), default=0)) for clips in own if turn < len(clips)]
+    return turns[:most]
 
 
 def sanity_figures(study: SanityStudy) -> dict[str, dict[str, Any]]:

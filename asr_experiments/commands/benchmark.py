@@ -14,7 +14,9 @@ from click.core import ParameterSource
 
 from asr_experiments.commands.classifier import classifier
 from asr_experiments.commands.dataset import dataset
+from asr_experiments.commands.ground import ground
 from asr_experiments.commands.options import data_options, make_settings, read_data, read_seeds, say_left_out, sweep
+from asr_experiments.commands.probe import probe
 from asr_experiments.commands.report import report
 from asr_experiments.commands.sanity import sanity
 from catalog.errors import UsageError
@@ -126,7 +128,7 @@ def benchmark(ctx: click.Context, /, **chosen: Any) -> None:
     ctx.exit(1 if failed else 0)
 
 
-for command in (classifier, sanity, report, dataset):
+for command in (classifier, sanity, probe, ground, report, dataset):
     benchmark.add_command(command)
 
 

@@ -76,10 +76,10 @@ def _table(told: Mapping[str, Any]) -> list[str]:
     for accent, row in zip(accents, told["scores"]["confusion"], strict=True):
         taken.append((accent, *map(str, row), str(sum(row))))
     counts = f"{told['n_train']} training clips, {told['n_test']} test clips"
-    return [*_aligned(rows), "", f"What was taken for what ({counts}):", *_aligned(taken)]
+    return [*aligned(rows), "", f"What was taken for what ({counts}):", *aligned(taken)]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells in columns, the first to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from catalog.errors import UsageError
+
 EXAMPLES = """\b
 Examples:
   pdid benchmark dataset librispeech ~/corpora/LibriSpeech libri.csv
@@ -14,7 +16,8 @@ Examples:
   pdid benchmark --dataset libri.csv --model tiny --language en
 
 KIND is librispeech, edacc, commonaccent, common-voice or pdid. Nothing is downloaded; docs/datasets.md says how each
-must lie in its folder. Files can be joined: the header once, then the rows of each.
+must lie in its folder. Files can be joined: the header once, then the rows of each. KIND places, Places Audio Captions,
+makes a table of pairs for pdid benchmark ground --pairs.
 """
 
 
@@ -25,6 +28,13 @@ must lie in its folder. Files can be joined: the header once, then the rows of e
 @click.option("--accent", metavar="NAME", help="Label of speech without an accent of its own.  [default: left out]")
 def dataset(kind: str, folder: Path, target: Path, accent: str | None) -> None:
     """Write the clips of a published corpus in FOLDER as a data set file, for --dataset."""
+    if kind == "places":
+        from asr_experiments.grounding.places import write_places
+
+        if accent is not None:
+            raise UsageError("--accent: Places Audio Captions become pairs, which have no accent; leave it out")
+        click.echo(f"{target}: {write_places(folder, target)} pairs", err=True)
+        return
     from asr_experiments.loaders import write_dataset
 
     count = write_dataset(kind, folder, target, accent)
