@@ -28,6 +28,9 @@ SCORES_FILE = "scores.json"
 SANITY_CLIPS = 150
 """Clips of each side that the planted-truth study takes at most; more make it slower, not surer."""
 
+EXPLAIN_CLIPS = 60
+"""Test clips of each class that the study of cues looks at, at most: an occlusion is a hundred predictions a crop."""
+
 Report = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
 
@@ -129,15 +132,18 @@ def sanity_sides(utterances: Sequence[Utterance], seed: int = 0) -> tuple[list[U
         held_out = set(rng.sample(everyone, len(everyone) // 3 or 1))
     chosen: list[Utterance] = []
     for side in (False, True):
-        own = [
-            rng.sample(clips, len(clips))
-            for speaker in everyone
-            if (speaker in held_out) == side
-            for clips in [sorted((u for u in utterances if u.speaker == speaker), key=lambda u: u.segment_id)]
-        ]
-        turns = [clips[turn] for turn in range(max(map(len, own), default=0)) for clips in own if turn < len(clips)]
-        chosen += turns[:SANITY_CLIPS]
+        chosen += in_turns([u for u in utterances if (u.speaker in held_out) == side], rng)[:SANITY_CLIPS]
     return chosen, sorted(held_out)
+
+
+def in_turns(utterances: Sequence[Utterance], rng: random.Random) -> list[Utterance]:
+    """All of some clips in random order, one of each speaker, then a second of each, and so on."""
+    own = [
+        rng.sample(clips, len(clips))
+        for speaker in sorted({u.speaker for u in utterances})
+        for clips in [sorted((u for u in utterances if u.speaker == speaker), key=lambda u: u.segment_id)]
+    ]
+    return [clips[turn] for turn in range(max(map(len, own), default=0)) for clips in own if turn < len(clips)]
 
 
 def sanity_figures(study: SanityStudy) -> dict[str, dict[str, Any]]:
@@ -156,3 +162,17 @@ def sanity_figures(study: SanityStudy) -> dict[str, dict[str, Any]]:
         | {"shares": SHARES, "seconds": study.seconds, "settings": asdict(study.settings)}
         for method, figures in study.methods.items()
     }
+
+
+# ---------------------------------------------------------------- acoustic cues
+
+
+def explain_clips(utterances: Sequence[Utterance], seed: int = 0) -> list[Utterance]:
+    """Test clips for the study of cues: of each class up to EXPLAIN_CLIPS, a speaker's turn by turn, by `seed`."""
+    rng = random.Random(seed)
+    test = [u for u in utterances if u.split == "test"]
+    return [
+        clip
+        for label in sorted({u.accent for u in test})
+        for clip in in_turns([u for u in test if u.accent == label], rng)[:EXPLAIN_CLIPS]
+    ]

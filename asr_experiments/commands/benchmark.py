@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from asr_experiments.commands.classifier import classifier
 from asr_experiments.commands.dataset import dataset
+from asr_experiments.commands.explain import explain
 from asr_experiments.commands.options import data_options, make_settings, read_data, read_seeds, say_left_out, sweep
 from asr_experiments.commands.report import report
 from asr_experiments.commands.sanity import sanity
@@ -106,7 +107,7 @@ def benchmark(ctx: click.Context, /, **chosen: Any) -> None:
     ctx.exit(1 if failed else 0)
 
 
-for command in (classifier, sanity, report, dataset):
+for command in (classifier, sanity, explain, report, dataset):
     benchmark.add_command(command)
 
 
