@@ -25,11 +25,12 @@ CHANGED, PLAIN = "changed", "plain"
 PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
 FADE = RATE // 50  # samples over which a change comes and goes
-FORMANTS, SHARPENED = 1.5, 2.5  # the factors, of their frequencies, and of their height in all pieces of that kind
-SEMITONES = 8.0
-NOISE_DB = 0.0  # the burst against the piece's mean power
+FORMANTS = 1.8  # the factor
+SEMITONES = 9.0
+ORDINARY = 0.25  # of the places for a stretch, which is drawn from those that are most like the whole piece
+NOISE_DB = 3.0  # the burst against the piece's mean power
 WINDOW, HOP = 512, 128  # samples of the spectra that are worked on
-LIFTER, TILT = 56, 4  # samples of cepstrum that are the spectrum's envelope (3.5 ms) and its tilt
+LIFTER, TILT = 40, 4  # samples of cepstrum that are the spectrum's envelope (2.5 ms) and its tilt
 
 # What a change moves, and which way; told here before anything was measured.
 EXPECTED: dict[Kind, dict[str, int]] = {
@@ -96,23 +97,23 @@ def _halves(speakers: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def _place(piece: Floats, rng: np.random.Generator) -> int:
-    """Where a stretch begins, drawn from the half of all places where there is most sound: there is something to
-    change there. A multiple of 10 ms, for every piece, changed or not."""
+    """Where a stretch begins: drawn from the places that are about as loud as the piece as a whole, so that nothing is
+    special about it but the change. A multiple of 10 ms, for every piece, changed or not."""
     power = np.cumsum(np.concatenate([[0], np.sqrt(np.abs(piece))]))
     starts = np.arange(FADE, len(piece) - STRETCH - FADE, 160)
-    loud = power[starts + STRETCH] - power[starts]
-    return int(rng.choice(starts[loud >= np.median(loud)]))
+    off = np.abs((power[starts + STRETCH] - power[starts]) / STRETCH - power[-1] / len(piece))
+    return int(rng.choice(starts[off <= np.quantile(off, ORDINARY)]))
 
 
 def change(piece: Floats, kind: Kind, start: int | None, rng: np.random.Generator) -> Floats:
     """A piece (n,) with a change in [start, start + STRETCH); with None as it was, but for the same handling."""
-    plain = _resynthesise(piece, (lambda spectra: _formants(spectra, 1.0)) if kind == "formants" else _same)
+    plain = _resynthesise(piece, lambda spectra: spectra)
     if start is None or kind == "nothing":
         return plain
     if kind == "pause":
         return _paused(plain, start, rng)
     if kind == "formants":
-        other = _resynthesise(piece, lambda spectra: _formants(spectra, FORMANTS))
+        other = _resynthesise(piece, _formants)
     elif kind == "F0":
         other = _raised(piece)
     else:
@@ -122,10 +123,6 @@ def change(piece: Floats, kind: Kind, start: int | None, rng: np.random.Generato
     gate[start : start + STRETCH] = 1
     gate = np.convolve(gate, np.hanning(FADE) / np.hanning(FADE).sum(), "same").astype(np.float32)
     return (gate * other + (1 - gate) * plain).astype(np.float32)
-
-
-def _same(spectra: torch.Tensor) -> torch.Tensor:
-    return spectra
 
 
 def _resynthesise(sound: Floats, change_spectra: Callable[[torch.Tensor], torch.Tensor]) -> Floats:
@@ -142,18 +139,15 @@ def _envelope(spectra: torch.Tensor, size: int = LIFTER) -> torch.Tensor:
     return torch.fft.rfft(cepstra, dim=0).real
 
 
-def _formants(spectra: torch.Tensor, factor: float) -> torch.Tensor:
-    """Spectra (bins, frames) whose formants are SHARPENED and moved up by a factor; the tilt stays where it is.
-
-    openSMILE follows formants of natural speech so badly that it hardly sees them move; of sharp ones it does.
-    """
+def _formants(spectra: torch.Tensor) -> torch.Tensor:
+    """Spectra (bins, frames) with the peaks of their envelopes moved up by FORMANTS; the tilt stays where it is."""
     envelope, tilt = _envelope(spectra), _envelope(spectra, TILT)
-    bins = torch.arange(len(envelope)) / factor
-    low = bins.floor().long().clamp(max=len(envelope) - 2)
-    share = (bins - low)[:, None]
+    source = torch.arange(len(envelope)) / FORMANTS
+    low = source.floor().long()
+    share = (source - low)[:, None]
     peaks = envelope - tilt
     moved = (1 - share) * peaks[low] + share * peaks[low + 1]
-    return spectra * torch.exp((SHARPENED * moved + tilt - envelope).clamp(-6, 6))
+    return spectra * torch.exp((moved - peaks).clamp(-6, 6))
 
 
 def _raised(piece: Floats) -> Floats:
@@ -171,7 +165,7 @@ def _raised(piece: Floats) -> Floats:
         torch.stft(torch.from_numpy(sound), WINDOW, HOP, window=window, return_complex=True)
         for sound in (piece, higher)
     )
-    mended = its * torch.exp((_envelope(own, 32) - _envelope(its, 32)).clamp(-4, 4))
+    mended = its * torch.exp((_envelope(own) - _envelope(its)).clamp(-4, 4))
     return torch.istft(mended, WINDOW, HOP, window=window, length=len(piece)).numpy()
 
 
