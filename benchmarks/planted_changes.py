@@ -32,7 +32,8 @@ NOISE_DB = 3.0  # the burst against the piece's mean power
 WINDOW, HOP = 512, 128  # samples of the spectra that are worked on
 LIFTER, TILT = 40, 4  # samples of cepstrum that are the spectrum's envelope (2.5 ms) and its tilt
 
-# What a change moves, and which way; told here before anything was measured.
+# What a change moves by its making, and which way. Their sizes were chosen by what the stretches themselves show,
+# before any classifier was asked.
 EXPECTED: dict[Kind, dict[str, int]] = {
     "formants": {"F1": 1, "F2": 1, "F3": 1},
     "F0": {"F0": 1},

@@ -27,6 +27,7 @@ WINDOWS, WINDOW = 5, 15  # of 0.15 s
 SHORTEST = WINDOWS * WINDOW  # frames of a clip that holds them
 DRAWS = 1000
 LEVEL = 0.05
+FEWEST = 0.5  # of a class's clips that must have a cue in their windows, else its mean is about other clips
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -38,7 +39,7 @@ class Cell:
 
     `delta` is in the cue's unit, the mean over speakers of their clips' means; `effect` is that in standard deviations
     of what five random windows of one clip give, `contrast` the same of the difference from the other classes. None
-    where no clip has the cue in its windows, or there is nothing to compare with.
+    where less than half of the clips have the cue in their windows, or there is nothing to compare with.
     """
 
     label: str
@@ -144,10 +145,14 @@ def cells(material: Material, classes: Sequence[str], seed: int = 0, *, against_
     found: list[Cell] = []
     for c, label in enumerate(classes):
         own = np.flatnonzero(which == c)
-        drawn = _blocked(material.drawn[own], who[own])
+        silent = np.isnan(material.salient[own])
+        # the windows of the same clips that the mean is of, and no others
+        drawn = _blocked(np.where(silent[:, None], np.nan, material.drawn[own]), who[own])
         here = []
         for k in range(len(NAMES)):
             there = own[~np.isnan(material.salient[own, k])]
+            if len(there) < FEWEST * len(own):
+                means[c, k] = contrasts[c, k] = np.nan
             place = _p_value(means[c, k], drawn[:, k])
             by_class = _p_value(contrasts[c, k], shuffled[:, c, k]) if against_others else None
             asked = (place, by_class) if against_others else (place,)
