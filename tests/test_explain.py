@@ -86,7 +86,7 @@ def test_the_three_agree_more_than_by_chance(planted: tuple[ExplainStudy, Materi
 
 
 def test_with_nothing_planted_no_cue_counts(clips: tuple[list[Floats], list[str]]) -> None:
-    study, made_of = run(*clips, "nothing", 0, replace(REDUCED, epochs=3))
+    study, made_of = run(*clips, "nothing", 0, REDUCED)
     assert not any(made_of.places)
     for profile in study.profiles.values():
         assert not [cell for cell in profile.all if cell.counts]
