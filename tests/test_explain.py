@@ -233,10 +233,15 @@ def test_the_command_writes_figures_and_a_page(pdid: Pdid, test_data: Path, tmp_
     assert not [path for path in (corpus / "runs" / "explain").iterdir() if path.name.startswith(".")]
 
 
-def test_one_class_in_training_is_refused(pdid: Pdid, test_data: Path, tmp_path: Path) -> None:
-    sides = (("train", "jackson", 1), ("test", "theo", 1))
+def test_one_class_in_test_is_refused(pdid: Pdid, test_data: Path, tmp_path: Path) -> None:
+    """Before the classifier is trained: there is but one class that training and test share."""
+    sides = (("train", "jackson", 1), ("train", "lucas", 1), ("test", "theo", 2), ("test", "george", 1))
     data = write_rows(tmp_path / "digits.csv", digits_rows(tmp_path, test_data, sides))
     model = untrained_folder(tmp_path / "untrained")
     done = pdid("benchmark", "explain", "--dataset", data, "--corpus", tmp_path / "corpus", "--model", model)
     assert done.code == 2
-    assert "the classifier needs two accents or more to train on, got USA" in done.err
+    assert (
+        "two classes or more to compare, got USA from 3 test clips; 1 are of a class the classifier was never"
+        in done.err
+    )
+    assert not (tmp_path / "corpus" / "runs").exists()

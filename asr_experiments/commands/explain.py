@@ -44,7 +44,7 @@ def explain(**chosen: Any) -> None:
     from asr_experiments.explain.cues import require_opensmile
     from asr_experiments.explain.occlusion import require_captum
     from asr_experiments.explain.page import explain_page
-    from asr_experiments.explain.study import explain_study
+    from asr_experiments.explain.study import explain_study, require_classes
     from asr_experiments.features import LogMels
     from asr_experiments.models import obtain_extractor
     from asr_experiments.progress import Display
@@ -55,6 +55,7 @@ def explain(**chosen: Any) -> None:
     require_captum()
     data = read_data(corpus, chosen["split"], chosen["dataset"], chosen["language"], chosen["standard"])
     require_splits(data.utterances, ("train", "test"))
+    require_classes(data.utterances)
     say_left_out(data)
     extractor = obtain_extractor(chosen["model"], data.utterances, data.standard)
     settings = ClassifierSettings.paper() if chosen["paper"] else ClassifierSettings()

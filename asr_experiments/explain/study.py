@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from asr_experiments.classifier import Classifier, predict
+from asr_experiments.datasets import Utterance
 from asr_experiments.explain.cues import CUES, HOP, cue_tracks, require_opensmile
 from asr_experiments.explain.deltas import (
     DRAWS,
@@ -175,6 +176,27 @@ def explain_study(
     )
 
 
+def require_classes(utterances: Sequence[Utterance]) -> None:
+    """Raises UsageError where a study of these clips can't compare two classes: better now than after a training."""
+    trained = {u.accent for u in utterances if u.split == "train"}
+    test = [u for u in utterances if u.split == "test"]
+    counts = {
+        UNKNOWN: sum(u.accent not in trained for u in test),
+        TOO_SHORT: sum(u.accent in trained and u.n_samples < SHORTEST * HOP for u in test),
+    }
+    heard = {u.accent for u in test if u.accent in trained and u.n_samples >= SHORTEST * HOP}
+    _two(sorted(heard), len(test), counts)
+
+
+def _two(heard: Sequence[str], n_clips: int, counts: dict[str, int]) -> None:
+    if len(heard) < 2:
+        left = "".join(f"; {n} are {why}" for why, n in counts.items() if n)
+        raise UsageError(
+            f"expected test clips of two classes or more to compare, got {', '.join(heard) or 'none'} from {n_clips}"
+            f" test clips{left}: add clips of 0.75 s or more of another class the classifier is trained on"
+        )
+
+
 def _usable(
     made: Classifier, mels: Mels, labels: Sequence[str], clips: Sequence[int]
 ) -> tuple[list[int], dict[str, int]]:
@@ -182,15 +204,8 @@ def _usable(
     known = [i for i in clips if labels[i] in made.accents]
     chosen = [i for i in known if mels[i][1] >= SHORTEST]
     counts = {UNKNOWN: len(clips) - len(known), TOO_SHORT: len(known) - len(chosen)}
-    skipped = {why: n for why, n in counts.items() if n}
-    heard = sorted({labels[i] for i in chosen})
-    if len(heard) < 2:
-        left = "".join(f"; {n} are {why}" for why, n in skipped.items())
-        raise UsageError(
-            f"expected test clips of two classes or more to compare, got {', '.join(heard) or 'none'} from"
-            f" {len(clips)} test clips{left}: add clips of 0.75 s or more of another class the classifier is trained on"
-        )
-    return chosen, skipped
+    _two(sorted({labels[i] for i in chosen}), len(clips), counts)
+    return chosen, {why: n for why, n in counts.items() if n}
 
 
 def _profile(material: Material, said: Sequence[str], classes: Sequence[str], seed: int) -> Profile:
