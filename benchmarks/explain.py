@@ -34,7 +34,7 @@ NULLS = 20
 MOST = 48  # test pieces of a run
 NULL_EPOCHS = 4  # with nothing to learn, the longer it learns by heart
 CLASSIFIER = ClassifierSettings(
-    crop_frames=PIECE // 160, epochs=12, batch=16, learning_rate=1e-3, channels=(8, 16, 32, 64), specaugment=None
+    crop_frames=PIECE // 160, epochs=12, batch=8, learning_rate=7e-4, channels=(8, 16, 32, 64), specaugment=None
 )
 
 

@@ -26,7 +26,7 @@ PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
 FADE = RATE // 50  # samples over which a change comes and goes
 FORMANTS = 1.8  # the factor
-SEMITONES = 9.0
+SEMITONES = 12.0
 ORDINARY = 0.25  # of the places for a stretch, which is drawn from those that are most like the whole piece
 NOISE_DB = 3.0  # the burst against the piece's mean power
 WINDOW, HOP = 512, 128  # samples of the spectra that are worked on
@@ -148,7 +148,13 @@ def _formants(spectra: torch.Tensor) -> torch.Tensor:
     share = (source - low)[:, None]
     peaks = envelope - tilt
     moved = (1 - share) * peaks[low] + share * peaks[low + 1]
-    return spectra * torch.exp((moved - peaks).clamp(-6, 6))
+    return _as_loud(spectra * torch.exp((moved - peaks).clamp(-6, 6)), spectra)
+
+
+def _as_loud(spectra: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Spectra (bins, frames) with the energy of others in each frame."""
+    energy, wanted = (part.abs().square().sum(0) for part in (spectra, other))
+    return spectra * (wanted / energy.clamp(min=1e-9)).sqrt().clamp(max=10)
 
 
 def _raised(piece: Floats) -> Floats:
@@ -167,7 +173,7 @@ def _raised(piece: Floats) -> Floats:
         for sound in (piece, higher)
     )
     mended = its * torch.exp((_envelope(own) - _envelope(its)).clamp(-4, 4))
-    return torch.istft(mended, WINDOW, HOP, window=window, length=len(piece)).numpy()
+    return torch.istft(_as_loud(mended, own), WINDOW, HOP, window=window, length=len(piece)).numpy()
 
 
 def _paused(piece: Floats, start: int, rng: np.random.Generator) -> Floats:
