@@ -1,4 +1,5 @@
-"""Local copies of published corpora as dataset files: LibriSpeech, EdAcc, CommonAccent, Common Voice, PDID.
+"""Local copies of published corpora as dataset files: LibriSpeech, EdAcc, CommonAccent, Common Voice, PDID, and
+CREMA-D and TESS, whose label is an emotion.
 
 Each loader reads a corpus in the layout it is published in (docs/datasets.md) and yields rows in the columns of
 `datasets.read_dataset`. Nothing is downloaded; only EdAcc, which comes as whole conversations, is cut into clips.
@@ -27,6 +28,28 @@ _SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test",
 }  # fmt: skip
 _SOUND = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus"})
+_CREMA_D = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_[A-Z]{2}")
+_CREMA_D_EMOTIONS = {
+    "ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness",
+}  # fmt: skip
+_CREMA_D_SENTENCES = {
+    "DFA": "Don't forget a jacket.",
+    "IEO": "It's eleven o'clock.",
+    "IOM": "I'm on my way to the meeting.",
+    "ITH": "I think I have a doctor's appointment.",
+    "ITS": "I think I've seen this before.",
+    "IWL": "I would like a new alarm clock.",
+    "IWW": "I wonder what this is about.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "TAI": "The airplane is almost full.",
+    "TIE": "That is exactly what happened.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+_TESS_EMOTIONS = {
+    "angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral",
+    "ps": "pleasant surprise", "sad": "sadness",
+}  # fmt: skip
 _EDACC_ACCENT = "How would you describe your accent in English? (e.g. Italian, Glaswegian)"
 
 
@@ -221,12 +244,50 @@ def pdid(folder: Path, clips: Path, accent: str | None = None) -> Iterator[Row]:
         raise UsageError(f"{folder} is no copy of PDID: it has neither metadata.csv nor ACCENT/CLIP.wav with CLIP.txt")
 
 
+def crema_d(folder: Path, clips: Path, accent: str | None = None) -> Iterator[Row]:
+    """CREMA-D (Cao et al., IEEE Transactions on Affective Computing 5, 2014): AudioWAV/1001_DFA_ANG_XX.wav.
+
+    The label is the emotion that was acted. No split is published: by the actor's number, a fifth of them is test and
+    a fifth dev.
+    """
+    del clips, accent
+    root = folder / "AudioWAV" if (folder / "AudioWAV").is_dir() else folder
+    found = [(path, match) for path in sorted(root.glob("*.wav")) if (match := _CREMA_D.fullmatch(path.stem))]
+    if not found:
+        raise UsageError(f"{folder} is no copy of CREMA-D: it has no AudioWAV/ with files like 1001_DFA_ANG_XX.wav")
+    sides: dict[int, Split] = {0: "test", 4: "dev"}
+    for path, match in found:
+        actor, sentence, emotion = match.groups()
+        if sentence in _CREMA_D_SENTENCES and emotion in _CREMA_D_EMOTIONS:
+            speaker, split = f"crema-d-{actor}", sides.get(int(actor) % 5, "train")
+            yield Row(path, _CREMA_D_SENTENCES[sentence], _CREMA_D_EMOTIONS[emotion], speaker, split, speaker)
+
+
+def tess(folder: Path, clips: Path, accent: str | None = None) -> Iterator[Row]:
+    """TESS (Pichora-Fuller & Dupuis, University of Toronto, 2020): OAF_angry/OAF_back_angry.wav.
+
+    The label is the emotion that was acted. Of the two speakers the older is train and the younger test.
+    """
+    del clips, accent
+    found = [path for path in sorted(folder.glob("[OY]AF_*/*.wav")) if path.stem.count("_") >= 2]
+    if not found:
+        raise UsageError(f"{folder} is no copy of TESS: it has no folders like OAF_angry with OAF_back_angry.wav")
+    for path in found:
+        _, word, *_, emotion = path.stem.lower().split("_")
+        name = path.parent.name[:3]  # the files' own has typing errors
+        if emotion in _TESS_EMOTIONS:
+            split: Split = "train" if name == "OAF" else "test"
+            yield Row(path, f"Say the word {word}.", _TESS_EMOTIONS[emotion], f"tess-{name}", split, f"tess-{name}")
+
+
 LOADERS: dict[str, Loader] = {
     "librispeech": librispeech,
     "edacc": edacc,
     "commonaccent": commonaccent,
     "common-voice": common_voice,
     "pdid": pdid,
+    "crema-d": crema_d,
+    "tess": tess,
 }
 
 

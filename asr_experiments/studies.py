@@ -28,6 +28,9 @@ SCORES_FILE = "scores.json"
 SANITY_CLIPS = 150
 """Clips of each side that the planted-truth study takes at most; more make it slower, not surer."""
 
+EXPLAIN_CLIPS = 60
+"""Test clips of each class that the study of cues looks at, at most: an occlusion is a hundred predictions a crop."""
+
 Report = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
 
@@ -160,3 +163,17 @@ def sanity_figures(study: SanityStudy) -> dict[str, dict[str, Any]]:
         | {"shares": SHARES, "seconds": study.seconds, "settings": asdict(study.settings)}
         for method, figures in study.methods.items()
     }
+
+
+# ---------------------------------------------------------------- acoustic cues
+
+
+def explain_clips(utterances: Sequence[Utterance], seed: int = 0) -> list[Utterance]:
+    """Test clips for the study of cues: of each class up to EXPLAIN_CLIPS, a speaker's turn by turn, by `seed`."""
+    rng = random.Random(seed)
+    test = [u for u in utterances if u.split == "test"]
+    return [
+        clip
+        for label in sorted({u.accent for u in test})
+        for clip in by_turns([u for u in test if u.accent == label], EXPLAIN_CLIPS, rng)
+    ]

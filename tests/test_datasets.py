@@ -372,6 +372,19 @@ def pdid_export(root: Path) -> None:
         )
 
 
+def crema_d(root: Path) -> None:
+    names = ("1001_DFA_ANG_XX", "1004_IEO_HAP_LO", "1005_TIE_NEU_XX", "1001_XYZ_ANG_XX", "notes")
+    for i, name in enumerate(names):  # the last two have no known sentence
+        tone(root / "AudioWAV" / f"{name}.wav", hertz=300 + 100 * i)
+
+
+def tess(root: Path) -> None:
+    names = ("OAF_angry/OAF_back_angry", "OAF_neutral/OA_bite_neutral", "YAF_pleasant_surprised/YAF_back_ps")
+    for i, name in enumerate(names):  # the second as it is misspelt in the corpus
+        tone(root / f"{name}.wav", hertz=300 + 100 * i)
+    tone(root / "YAF_sad" / "YAF_back_weary.wav", hertz=900)  # no known emotion
+
+
 EXPECTED = {
     "librispeech": [
         ("CHAPTER 0 IT'S", "standard", "librispeech-116", "dev", "librispeech-116-288045"),
@@ -405,6 +418,16 @@ EXPECTED = {
         ("متن 1", "Lori", "sp1", "test", "src1"),
         ("متن 0", "Lori", "sp0", "train", "src0"),
     ],
+    "crema-d": [
+        ("Don't forget a jacket.", "anger", "crema-d-1001", "train", "crema-d-1001"),
+        ("It's eleven o'clock.", "happiness", "crema-d-1004", "dev", "crema-d-1004"),
+        ("That is exactly what happened.", "neutral", "crema-d-1005", "test", "crema-d-1005"),
+    ],
+    "tess": [
+        ("Say the word back.", "anger", "tess-OAF", "train", "tess-OAF"),
+        ("Say the word bite.", "neutral", "tess-OAF", "train", "tess-OAF"),
+        ("Say the word back.", "pleasant surprise", "tess-YAF", "test", "tess-YAF"),
+    ],
 }  # fmt: skip
 TREES = {
     "librispeech": librispeech,
@@ -413,6 +436,8 @@ TREES = {
     "commonaccent": commonaccent,
     "pdid": pdid_folders,
     "pdid exported": pdid_export,
+    "crema-d": crema_d,
+    "tess": tess,
 }
 
 
@@ -492,6 +517,8 @@ def test_paths_are_relative_to_the_file(tree: Callable[[str], Path], tmp_path: P
         ("common-voice", "train.tsv, dev.tsv, test.tsv and clips"),
         ("commonaccent", "train.csv, dev.csv and test.csv"),
         ("pdid", r"metadata\.csv"),
+        ("crema-d", r"AudioWAV/ with files like 1001_DFA_ANG_XX\.wav"),
+        ("tess", "folders like OAF_angry"),
     ],
 )
 def test_a_folder_that_is_no_copy(tmp_path: Path, name: str, words: str) -> None:

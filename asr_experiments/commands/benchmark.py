@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from asr_experiments.commands.classifier import classifier
 from asr_experiments.commands.dataset import dataset
+from asr_experiments.commands.explain import explain
 from asr_experiments.commands.ground import ground
 from asr_experiments.commands.options import data_options, make_settings, read_data, read_seeds, say_left_out, sweep
 from asr_experiments.commands.probe import probe
@@ -128,7 +129,7 @@ def benchmark(ctx: click.Context, /, **chosen: Any) -> None:
     ctx.exit(1 if failed else 0)
 
 
-for command in (classifier, sanity, probe, ground, report, dataset):
+for command in (classifier, sanity, explain, probe, ground, report, dataset):
     benchmark.add_command(command)
 
 

@@ -13,11 +13,12 @@ Examples:
   pdid benchmark dataset librispeech ~/corpora/LibriSpeech libri.csv
   pdid benchmark dataset common-voice ~/corpora/cv-corpus-20/fa cv-fa.csv --accent standard
   pdid benchmark dataset edacc ~/corpora/edacc_v1.0 edacc.csv
+  pdid benchmark dataset crema-d ~/corpora/CREMA-D emotions.csv
   pdid benchmark --dataset libri.csv --model tiny --language en
 
-KIND is librispeech, edacc, commonaccent, common-voice or pdid. Nothing is downloaded; docs/datasets.md says how each
-must lie in its folder. Files can be joined: the header once, then the rows of each. KIND places, Places Audio Captions,
-makes a table of pairs for pdid benchmark ground --pairs.
+KIND is librispeech, edacc, commonaccent, common-voice, pdid, or crema-d or tess, where the accent is an emotion; or
+places, Places Audio Captions, which makes a table of pairs for pdid benchmark ground --pairs. Nothing is downloaded;
+docs/datasets.md says how each must lie in its folder. Files can be joined: the header once, then the rows of each.
 """
 
 
