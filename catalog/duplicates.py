@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy import uint32
     from numpy.typing import NDArray
 
-BATCH, PAGE = 10_000, 20_000
-"""Rows of pairs and paths in memory at a time, and of fingerprints, 1 to 2 KB each."""
+BATCH, PAGE = 10_000, 10_000
+"""Rows of pairs and paths in memory at a time, and of fingerprints, up to 10 KB each."""
 
 WITHOUT = """
 FROM base.segment

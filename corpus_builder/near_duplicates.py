@@ -39,6 +39,9 @@ T = TypeVar("T")
 BATCH = 1000
 """Clips whose fingerprints are written at a time; an interrupted run has these to do again, no more."""
 
+MEMORY = "256MiB"
+"""For DuckDB while it hands out all fingerprints: it would keep each, as long as the machine has room."""
+
 FOUND = np.dtype([("a", np.uint32), ("b", np.uint32), ("seconds", np.float64), ("score", np.float64)])
 """A match: there may be as many as there are clips."""
 
@@ -66,7 +69,7 @@ def update_duplicates(corpus: Path, tell: Callable[[str], None]) -> None:
     if not (made or stale):
         return
     with closing(Pile(corpus, np.uint32, PART)) as words:
-        with open_catalog(corpus) as catalog:
+        with open_catalog(corpus, memory=MEMORY) as catalog:
             names, prints = gather(_stored(catalog, made), words)
         number, pairs = near_duplicates(names, prints, corpus)
     with open_catalog(corpus, write=True, wait_s=COMMIT_WAIT_S) as catalog:
@@ -98,7 +101,8 @@ def near_duplicates(
     PdidError where there is no room for them.
     """
     found = np.fromiter(map(astuple, find_matches(prints, scratch, part, _shown)), FOUND)
-    return len(found), (Duplicate(names[a].decode(), names[b].decode(), *how) for a, b, *how in map(tuple, found))
+    rows = (row.item() for row in found)
+    return len(found), (Duplicate(names[a].decode(), names[b].decode(), *how) for a, b, *how in rows)
 
 
 def _stored(catalog: Catalog, made: Mapping[str, Hashes]) -> Iterator[Mapping[str, Hashes]]:
@@ -110,7 +114,7 @@ def _stored(catalog: Catalog, made: Mapping[str, Hashes]) -> Iterator[Mapping[st
 
 def _fingerprints(corpus: Path, missing: int) -> Iterator[tuple[str, Hashes]]:
     """The fingerprint of each clip without one, of which there are `missing`, where its file can be read."""
-    for name, path in _shown(_without(corpus), "fingerprints", missing):
+    for name, path in _shown(_without(corpus) if missing else (), "fingerprints", missing):
         try:
             if os.path.isfile(f"{corpus}/{path}"):
                 yield name, fingerprint(read_clip(corpus / path))

@@ -29,7 +29,7 @@ from catalog.store import Catalog, open_catalog
 from corpus_builder.audio import Samples
 from corpus_builder.fingerprint import METHOD, Hashes, fingerprint
 from corpus_builder.matches import NEIGHBOURS, PART, SHORTEST_S, Match, _compare, find_matches, joined
-from corpus_builder.near_duplicates import gather, near_duplicates, read_clip, update_duplicates
+from corpus_builder.near_duplicates import MEMORY, gather, near_duplicates, read_clip, update_duplicates
 from corpus_builder.piles import Pile
 from tests.catalog_rows import kept, make_result, make_source
 from tests.media import EMBEDDED, Pdid, convert, query, write_wav
@@ -303,6 +303,14 @@ def test_fingerprints_and_pairs_are_stored_and_go_with_their_clips(
         write_fingerprints(catalog, METHOD, {}, [])
         assert duplicates(catalog) == []
         assert not fingerprints_are_stale(catalog, METHOD)
+
+
+def test_what_duckdb_may_keep_in_memory_is_said(tmp_path: Path) -> None:
+    """It keeps all that it has read, else: the fingerprints of a big corpus are gigabytes."""
+    with open_catalog(tmp_path, write=True, memory="200MiB") as catalog:
+        assert catalog.all("SELECT current_setting('memory_limit')") == [("200.0 MiB",)]
+    with open_catalog(tmp_path, memory=MEMORY) as catalog:
+        assert catalog.all("SELECT current_setting('memory_limit')") == [("256.0 MiB",)]
 
 
 def test_a_re_upload_in_a_corpus_is_found_and_stays_on_one_side(
