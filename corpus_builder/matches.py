@@ -110,8 +110,11 @@ def find_matches(
         _pair(prints, layout, ranges, candidates, scratch, part, watch)
         for number, clips in enumerate(watch(ranges, "near-duplicates: clips compared")):
             best: dict[tuple[int, int], Match] = {}
-            for a, b, offset in _candidates(candidates.take(number), clips.start, layout):
-                match = _compare(prints[a], prints[b], offset)
+            of, words = -1, np.zeros(0, np.uint32)
+            for a, b, offset in _candidates(candidates.take(number), clips.start, layout, prints.lengths):
+                if a != of:
+                    of, words = a, prints[a]
+                match = _compare(words, prints[b], offset)
                 if match is not None and match[0] > best.get((a, b), Match(a, b, 0.0, 0.0)).seconds:
                     best[a, b] = Match(a, b, *match)
             yield from (best[pair] for pair in sorted(best))
@@ -200,17 +203,24 @@ def _place(keys: NDArray[np.uint64], layout: _Layout) -> tuple[NDArray[np.int64]
     return place >> layout.frame, place & ((1 << layout.frame) - 1)
 
 
-def _candidates(keys: NDArray[np.uint64], first: int, layout: _Layout) -> Iterator[tuple[int, int, int]]:
-    """Clips a < b with two or more equal words at one offset: a's frame less b's; `first` is the first a there is."""
+def _candidates(
+    keys: NDArray[np.uint64], first: int, layout: _Layout, lengths: NDArray[np.int64]
+) -> Iterator[tuple[int, int, int]]:
+    """Clips a < b with two or more equal words at one offset: a's frame less b's; `first` is the first a there is.
+
+    Those that would lie over each other for less than what must be shared are left out.
+    """
     keys.sort()
     pair = keys >> np.uint64(layout.offset)
     offset = (keys & np.uint64((1 << layout.offset) - 1)).astype(np.int64) - (1 << layout.frame)
     # runs of one pair at nearly one offset: cutting between two frames moves the words by one
     (ends,) = np.nonzero(np.append((np.diff(pair) != 0) | (np.diff(offset) > 2), True)[: len(pair)])
     starts = np.append(0, ends[:-1] + 1)[: len(ends)]
-    for start, end in zip(starts[ends > starts], ends[ends > starts], strict=True):
-        a, b = divmod(int(pair[start]), 1 << layout.clip)
-        yield first + a, b, int(offset[(start + end) // 2])
+    several = ends > starts
+    pair, offset = pair[starts[several]].astype(np.int64), offset[(starts + ends)[several] // 2]
+    a, b = first + (pair >> layout.clip), pair & ((1 << layout.clip) - 1)
+    long = (np.minimum(lengths[a], offset + lengths[b]) - np.maximum(0, offset)) * HOP_S + FRAME_S >= SHORTEST_S
+    yield from zip(a[long].tolist(), b[long].tolist(), offset[long].tolist(), strict=True)
 
 
 def _compare(a: Hashes, b: Hashes, offset: int) -> tuple[float, float] | None:
@@ -225,7 +235,10 @@ def _compare(a: Hashes, b: Hashes, offset: int) -> tuple[float, float] | None:
     left, right = a[start:end], b[start - offset : end - offset]
     heard = (left != 0) & (right != 0)
     different = np.where(heard, np.bitwise_count(left ^ right), 0)
-    shared = np.flatnonzero(heard & _same(heard, different, WINDOW) & _same(heard, different, WINDOW // 5))
+    same = heard & _same(heard, different, WINDOW)
+    if not same.any():  # nearly always: a few words in common by chance
+        return None
+    shared = np.flatnonzero(same & _same(heard, different, WINDOW // 5))
     if len(shared) * HOP_S + FRAME_S < SHORTEST_S:
         return None
     span = slice(int(shared[0]), int(shared[-1]) + 1)
@@ -238,6 +251,8 @@ def _same(heard: NDArray[np.bool_], different: NDArray[np.integer], size: int) -
     """Whether a frame lies within `size` successive ones, half of them heard or more, that are the same sound."""
     n = _sums(heard, size)
     good = (n >= size // 2) & (_sums(different, size) <= 32 * SAME * n)
+    if not good.any():
+        return np.zeros(len(heard), bool)
     # frame i lies in the stretches that begin at i - size + 1 to i
     return _sums(np.pad(good, size - 1), size) > 0
 
