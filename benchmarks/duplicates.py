@@ -1,17 +1,15 @@
-"""Near-duplicates: what is found of re-encoded and shifted clips, what is wrongly found, and how the time grows.
+"""Near-duplicates: what is found of re-encoded and shifted clips, and what is wrongly found.
 
     python benchmarks/duplicates.py CLIPS_FOLDER
 
 CLIPS_FOLDER is searched for speech and music; spoken digits (`fsdd`) are passed over. Every recording is cut into clips
-of 3 to 12 s. Prints two tables. For the growth, each clip is played at many speeds: that makes as many different sounds
-as one wants of few recordings.
+of 3 to 12 s. Prints one table; how time and memory grow with the clips is for `benchmarks.duplicates_growth` to tell.
 """
 
 from __future__ import annotations
 
 import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,12 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from catalog.records import RATE
 from corpus_builder.audio import Samples, write_clip
 from corpus_builder.ffmpeg import ffmpeg_path
-from corpus_builder.fingerprint import Hashes, find_matches, fingerprint
+from corpus_builder.fingerprint import Hashes, fingerprint
+from corpus_builder.matches import find_matches, joined
 from corpus_builder.near_duplicates import read_clip
 
 AGAIN: dict[str, tuple[str, ...]] = {
@@ -66,7 +64,7 @@ def shifted(sound: Samples, dice: random.Random) -> Samples:
 
 
 def score(name: str, prints: list[Hashes], others: list[Hashes]) -> None:
-    found = find_matches([*prints, *others])
+    found = list(find_matches(joined([*prints, *others]), Path(tempfile.gettempdir())))
     right = sum(match.b - len(prints) == match.a for match in found)
     precision = right / len(found) if found else 1.0
     print(f"| {name} | {right / len(prints):.3f} | {precision:.3f} | {len(found) - right} |", flush=True)
@@ -91,18 +89,7 @@ def main(folder: Path) -> None:
             level = np.sqrt(np.mean(sound**2)) * 10 ** (-db / 20)
             noisy.append(fingerprint((sound + rng.normal(0, level, len(sound))).astype(np.float32)))
         score(f"white noise {db} dB below", prints, noisy)
-    print(f"\nfingerprints: {each:.1f} s for 1,000 clips of {seconds / len(clips):.1f} s, one core\n")
-    many = list(prints)
-    for speed in np.geomspace(0.55, 1.8, 10_000 // len(clips) + 1):
-        many += [fingerprint(soxr.resample(sound, RATE, round(RATE * speed), quality="LQ")) for sound in clips]
-    dice.shuffle(many)
-    print("| clips compared, all with all | processor s | for 1,000 clips | pairs | peak GiB |\n|---|---|---|---|---|")
-    for n in (1250, 2500, 5000, 10_000):
-        start = time.process_time()
-        found = find_matches(many[:n])
-        taken = time.process_time() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"| {n} | {taken:.2f} | {taken / n * 1000:.2f} | {len(found)} | {peak:.2f} |", flush=True)
+    print(f"\nfingerprints: {each:.1f} s for 1,000 clips of {seconds / len(clips):.1f} s, one core")
 
 
 if __name__ == "__main__":

@@ -52,12 +52,19 @@ def load_migrations() -> tuple[Migration, ...]:
 
 @contextmanager
 def connect(
-    corpus: Path, *, write: bool, wait_s: float = WAIT_S, migrations: Sequence[Migration] | None = None
+    corpus: Path,
+    *,
+    write: bool,
+    wait_s: float = WAIT_S,
+    migrations: Sequence[Migration] | None = None,
+    memory: str | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the catalog of a corpus folder at the newest version; closed when the block ends.
 
     Writing makes the folder and the catalog where there are none. An older catalog is migrated, with
     a copy kept beside it as catalog.duckdb.vN.bak. Reading is locked down: no file, no network.
+    `memory` (as DuckDB understands it: "256MiB") is what DuckDB may use, most of which is what it has
+    read and may need again; else it is four fifths of the machine's.
     Raises UsageError if there is no catalog to read; PdidError if another process holds it for longer
     than `wait_s` seconds, if a newer pdid wrote it, or if it can't be opened.
     """
@@ -71,12 +78,12 @@ def connect(
                 "make one with `pdid ingest`, or name another folder with --corpus"
             )
         _create(path, steps, deadline)
-    connection = _open(path, write, deadline)
+    connection = _open(path, write, deadline, memory)
     try:
         if _check_version(connection, path, steps) < steps[-1].version:
             connection.close()
             _upgrade(path, steps, deadline)
-            connection = _open(path, write, deadline)
+            connection = _open(path, write, deadline, memory)
         yield connection
     finally:
         connection.close()
@@ -127,9 +134,11 @@ def rewrite(corpus: Path, wait_s: float = WAIT_S) -> None:
         connection.close()
 
 
-def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+def _open(path: Path, write: bool, deadline: float, memory: str | None = None) -> duckdb.DuckDBPyConnection:
     """Connect, trying again until the deadline while another process holds the file."""
     config: dict[str, str | bool | int | float | list[str]] = {**(OFFLINE if write else LOCKED_DOWN)}
+    if memory:
+        config["memory_limit"] = memory
     while True:
         before = _identity(path)
         try:

@@ -70,14 +70,17 @@ class Answer:
 
 
 @contextmanager
-def open_catalog(corpus: Path, *, write: bool = False, wait_s: float = WAIT_S) -> Iterator[Catalog]:
+def open_catalog(
+    corpus: Path, *, write: bool = False, wait_s: float = WAIT_S, memory: str | None = None
+) -> Iterator[Catalog]:
     """Open the catalog of a corpus folder; it is closed, and free for others, when the block ends.
 
     Writing makes the folder and the catalog where there are none. A catalog of an older version is
-    migrated, with a copy kept beside it. Raises UsageError if there is nothing to read, PdidError if
+    migrated, with a copy kept beside it. `memory` ("256MiB") is what DuckDB may use, else it is four fifths
+    of the machine's. Raises UsageError if there is nothing to read, PdidError if
     another process holds it for longer than `wait_s` seconds, if a newer pdid wrote it, or if it can't be opened.
     """
-    with connect(corpus, write=write, wait_s=wait_s) as connection:
+    with connect(corpus, write=write, wait_s=wait_s, memory=memory) as connection:
         yield Catalog(connection)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from catalog.duplicates import (
     clips_without_fingerprint,
+    count_without_fingerprint,
     duplicates,
     fingerprints,
     fingerprints_are_stale,
@@ -22,10 +25,12 @@ from catalog.duplicates import (
 )
 from catalog.errors import PdidError
 from catalog.records import RATE, Duplicate
-from catalog.store import open_catalog
+from catalog.store import Catalog, open_catalog
 from corpus_builder.audio import Samples
-from corpus_builder.fingerprint import METHOD, SHORTEST_S, Hashes, find_matches, fingerprint
-from corpus_builder.near_duplicates import near_duplicates, read_clip, update_duplicates
+from corpus_builder.fingerprint import FRAME_S, HOP_S, METHOD, Hashes, fingerprint
+from corpus_builder.matches import NEIGHBOURS, PART, SAME, SAME_ALL, SHORTEST_S, WINDOW, Match, find_matches, joined
+from corpus_builder.near_duplicates import MEMORY, gather, near_duplicates, read_clip, update_duplicates
+from corpus_builder.piles import Pile
 from tests.catalog_rows import kept, make_result, make_source
 from tests.media import EMBEDDED, Pdid, convert, query, write_wav
 
@@ -36,6 +41,25 @@ CODECS = {
     "opus": (".opus", "-b:a", "16k"),
     "telephone": (".wav", "-ar", "8000"),
 }
+
+
+NOWHERE = Path("/nowhere")  # for scratch files, where there must be none
+
+
+def matches(prints: Sequence[Hashes], scratch: Path = NOWHERE, part: int = PART) -> list[Match]:
+    return list(find_matches(joined(prints), scratch, part))
+
+
+def stored(catalog: Catalog, method: str = METHOD) -> dict[str, Hashes]:
+    return {name: words for page in fingerprints(catalog, method) for name, words in page.items()}
+
+
+def pairs_of(prints: Mapping[str, Hashes], *pages: Mapping[str, Hashes]) -> list[Duplicate]:
+    with closing(Pile(NOWHERE, np.uint32, PART)) as words:
+        number, pairs = near_duplicates(*gather([prints, *pages], words), NOWHERE)
+        found = list(pairs)
+    assert len(found) == number
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +77,7 @@ def prints(sentences: list[Samples]) -> list[Hashes]:
 
 def test_different_sentences_of_one_reader_are_no_pair(prints: list[Hashes]) -> None:
     assert all(len(words) == 436 for words in prints)  # every 12.8 ms, from 0.4 s on
-    assert find_matches(prints) == []
+    assert matches(prints) == []
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -67,7 +91,7 @@ def test_a_re_upload_cut_elsewhere_is_found(
         cut = sound[RATE + 777 * n : 5 * RATE] * 0.3
         path = convert(write_wav(tmp_path / f"{n}.wav", cut), tmp_path / f"{n}-again{ending}", *options)
         again.append(fingerprint(read_clip(path)))
-    found = find_matches([*prints, *again])
+    found = matches([*prints, *again])
     assert [(match.a, match.b) for match in found] == [(n, n + 10) for n in range(10)]
     for n, match in enumerate(found):
         shared = 4 - 777 * n / RATE
@@ -81,7 +105,7 @@ def test_a_little_noise_does_not_hide_it(sentences: list[Samples], prints: list[
     for sound in sentences:
         level = np.sqrt(np.mean(sound**2)) / 10  # 20 dB under the speech
         noisy.append(fingerprint((sound[RATE:] + rng.normal(0, level, len(sound) - RATE)).astype(np.float32)))
-    assert [(m.a, m.b) for m in find_matches([*prints, *noisy])] == [(n, n + 10) for n in range(10)]
+    assert [(m.a, m.b) for m in matches([*prints, *noisy])] == [(n, n + 10) for n in range(10)]
 
 
 def test_a_jingle_in_many_clips_makes_one_chain(sentences: list[Samples]) -> None:
@@ -93,7 +117,7 @@ def test_a_jingle_in_many_clips_makes_one_chain(sentences: list[Samples]) -> Non
         before = dice.normal(0, 0.05, dice.integers(RATE, 3 * RATE)).astype(np.float32)
         after = dice.normal(0, 0.05, dice.integers(RATE, 3 * RATE)).astype(np.float32)
         clips.append(fingerprint(np.concatenate([before, jingle, after])))
-    found = find_matches(clips)
+    found = matches(clips)
     assert 99 <= len(found) < 2000
     reached = {0}
     for _ in range(100):
@@ -105,16 +129,16 @@ def test_a_jingle_in_many_clips_makes_one_chain(sentences: list[Samples]) -> Non
 def test_less_than_two_seconds_in_common_is_no_pair(sentences: list[Samples]) -> None:
     word = sentences[0][2 * RATE : 3 * RATE]
     clips = [np.concatenate([sentences[n][: 3 * RATE], word, sentences[n][3 * RATE :]]) for n in (5, 6)]
-    assert find_matches([fingerprint(sound) for sound in clips]) == []
+    assert matches([fingerprint(sound) for sound in clips]) == []
 
 
 def test_silence_and_scraps_have_nothing_in_common() -> None:
     quiet = [np.zeros(5 * RATE, np.float32) for _ in range(3)]
     assert all(not fingerprint(sound).any() for sound in quiet)
-    assert find_matches([fingerprint(sound) for sound in quiet]) == []
+    assert matches([fingerprint(sound) for sound in quiet]) == []
     assert len(fingerprint(np.ones(RATE // 10, np.float32))) == 0
-    assert find_matches([]) == []
-    assert find_matches([fingerprint(np.zeros(10, np.float32))]) == []
+    assert matches([]) == []
+    assert matches([fingerprint(np.zeros(10, np.float32))]) == []
 
 
 def test_a_long_clip_is_the_same_in_blocks(clip: Callable[[str], Samples]) -> None:
@@ -139,14 +163,136 @@ def test_the_order_of_the_clips_plays_no_part(seed: int, dice: random.Random) ->
     for name in ("c03", "c07", "c11"):
         at = int(rng.integers(0, len(prints[name])))
         prints[name] = np.concatenate([prints[name][:at], shared, prints[name][at:]])
-    found = near_duplicates(prints)
+    found = pairs_of(prints)
     assert {(pair.segment_a, pair.segment_b) for pair in found} >= {("c03", "c07"), ("c07", "c11")}
     assert {name for pair in found for name in (pair.segment_a, pair.segment_b)} == {"c03", "c07", "c11"}
     names = dice.sample(sorted(prints), len(prints))
-    assert near_duplicates({name: prints[name] for name in names}) == found
+    assert pairs_of({name: prints[name] for name in names}) == found
+    assert pairs_of(*({name: prints[name]} for name in names)) == found
 
 
-def test_fingerprints_and_pairs_are_stored_and_go_with_their_clips(tmp_path: Path) -> None:
+def all_at_once(prints: Sequence[Hashes]) -> list[Match]:
+    """What `find_matches` finds, with everything in memory and in one sort: the way it was done first."""
+    best: dict[tuple[int, int], Match] = {}
+    for a, b, offset in candidates_at_once(prints):
+        match = compared_at_once(prints[a], prints[b], offset)
+        if match is not None and match[0] > best.get((a, b), Match(a, b, 0.0, 0.0)).seconds:
+            best[a, b] = Match(a, b, *match)
+    return [best[pair] for pair in sorted(best)]
+
+
+def candidates_at_once(prints: Sequence[Hashes]) -> Iterator[tuple[int, int, int]]:
+    lengths = np.array([len(words) for words in prints])
+    word = np.concatenate(prints)
+    clip = np.repeat(np.arange(len(prints), dtype=np.int64), lengths)
+    frame = np.arange(len(word), dtype=np.int64) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    loud = word != 0
+    key = (word[loud].astype(np.uint64) << np.uint64(32)) | clip[loud].astype(np.uint64)
+    key, first = np.unique(key, return_index=True)
+    word, clip, frame = (key >> np.uint64(32)).astype(np.uint32), clip[loud][first], frame[loud][first]
+    pairs, offsets = [], []
+    for step in range(1, NEIGHBOURS + 1):
+        (at,) = np.nonzero(word[step:] == word[:-step])
+        pairs.append(clip[at] * len(prints) + clip[at + step])
+        offsets.append(frame[at] - frame[at + step])
+    pair, offset = np.concatenate(pairs), np.concatenate(offsets)
+    order = np.lexsort((offset, pair))
+    pair, offset = pair[order], offset[order]
+    (ends,) = np.nonzero(np.append((np.diff(pair) != 0) | (np.diff(offset) > 2), True))
+    starts = np.append(0, ends[:-1] + 1)
+    for start, end in zip(starts[ends > starts], ends[ends > starts], strict=True):
+        a, b = divmod(int(pair[start]), len(prints))
+        yield a, b, int(offset[(start + end) // 2])
+
+
+def compared_at_once(a: Hashes, b: Hashes, offset: int) -> tuple[float, float] | None:
+    start, end = max(0, offset), min(len(a), offset + len(b))
+    if end - start < WINDOW:
+        return None
+    left, right = a[start:end], b[start - offset : end - offset]
+    heard = (left != 0) & (right != 0)
+    different = np.where(heard, np.bitwise_count(left ^ right), 0)
+    shared = heard.copy()
+    for size in (WINDOW, WINDOW // 5):
+        n, wrong = (np.convolve(values, np.ones(size, int), "valid") for values in (heard, different))
+        good = (n >= size // 2) & (wrong <= 32 * SAME * n)
+        shared &= np.convolve(good, np.ones(size, int)) > 0
+    (at,) = np.nonzero(shared)
+    if len(at) * HOP_S + FRAME_S < SHORTEST_S:
+        return None
+    span = slice(int(at[0]), int(at[-1]) + 1)
+    share = float(different[span].sum() / heard[span].sum() / 32)
+    return ((span.stop - span.start) * HOP_S + FRAME_S, 1 - 2 * share) if share <= SAME_ALL else None
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([3, 6, 32]), st.sampled_from([1, 100, 1500, 20_000]))
+def test_parts_of_any_size_give_the_same_pairs(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, bits: int, part: int
+) -> None:
+    """Words of few bits: each in nearly every clip, many times over, and every clip like every other one."""
+    rng = np.random.default_rng(seed)
+    shared = rng.integers(1, 2**bits, 250, np.uint32)
+    prints = []
+    for n in range(int(rng.integers(2, 25))):
+        words = rng.integers(0, 2**bits, int(rng.choice([0, 1, 130, 300])), np.uint32)
+        if n % 3 == 0:
+            words = np.concatenate([words, shared, words[:7]])
+        prints.append(words)
+    scratch = tmp_path_factory.mktemp("scratch")
+    expected = all_at_once(prints)
+    assert matches(prints, scratch, part) == expected
+    assert matches(prints) == expected
+    assert list(scratch.iterdir()) == []
+    if len(prints) > 6:
+        assert expected
+
+
+def test_real_clips_give_the_same_pairs_in_parts(prints: list[Hashes], tmp_path: Path) -> None:
+    """Each clip also with other words before it, and cut, with a bit in twenty wrong; told in any order, in pages."""
+    rng = np.random.default_rng(2)
+    many = list(prints)
+    for n, words in enumerate(prints * 6):
+        wrong = rng.random((len(words), 32)) < 0.05
+        heard = words ^ np.packbits(wrong, axis=1).view(np.uint32)[:, 0]
+        many.append(np.concatenate([prints[n * 7 % 10][: n * 5], heard[n:]]))
+    expected = all_at_once(many)
+    assert len(expected) > 100
+    for part in (100, 5000, PART):
+        assert matches(many, tmp_path, part) == expected
+    order = rng.permutation(len(many))
+    pages = [{f"c{n:02d}": many[n] for n in order[start : start + 9]} for start in range(0, len(many), 9)]
+    with closing(Pile(tmp_path, np.uint32, 5000)) as words_of_all:
+        names, stored_prints = gather([{}, *pages], words_of_all)
+        _, pairs = near_duplicates(names, stored_prints, tmp_path, 5000)
+        found = list(pairs)
+    assert found == [Duplicate(f"c{m.a:02d}", f"c{m.b:02d}", m.seconds, m.score) for m in expected]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_one_sentence(prints: list[Hashes], tmp_path: Path) -> None:
+    many = prints * 4
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, limits[1]))
+    try:
+        with pytest.raises(
+            PdidError, match=r"has no room for scratch files \(File too large\): make room there \(some"
+        ):
+            matches(many, tmp_path, 100)
+        with closing(Pile(tmp_path, np.uint32, 100)) as words, pytest.raises(PdidError, match="has no room"):
+            gather([{str(n): one for n, one in enumerate(many)}], words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(PdidError, match=r"'/nowhere' has no room for scratch files \(No such file"):
+        matches(many, NOWHERE, 100)
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
+def test_fingerprints_and_pairs_are_stored_and_go_with_their_clips(
+    page: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catalog.duplicates.PAGE", page)
     other = "00000000000000ff"
     words = np.array([1, 0, 2**32 - 1], np.uint32)
     with open_catalog(tmp_path, write=True) as catalog:
@@ -154,13 +300,17 @@ def test_fingerprints_and_pairs_are_stored_and_go_with_their_clips(tmp_path: Pat
         catalog.write_source(make_result(kept(0, other), source=make_source(other)))
         a, b, c = sorted([kept(0).segment_id, kept(1).segment_id, kept(0, other).segment_id])
         assert set(clips_without_fingerprint(catalog, METHOD)) == {a, b, c}
+        assert list(clips_without_fingerprint(catalog, METHOD, a, 1)) == [b]
+        assert list(clips_without_fingerprint(catalog, METHOD, c)) == []
+        assert count_without_fingerprint(catalog, METHOD) == 3
         pair = Duplicate(a, c, 4.5, 0.75)
         write_fingerprints(catalog, METHOD, {a: words, b: words[:0], c: words}, [pair])
         assert clips_without_fingerprint(catalog, METHOD) == {}
-        stored = fingerprints(catalog, METHOD)
-        assert list(stored) == [a, b, c]
-        assert stored[a].dtype == np.uint32
-        assert [list(words) for words in stored.values()] == [[1, 0, 2**32 - 1], [], [1, 0, 2**32 - 1]]
+        assert count_without_fingerprint(catalog, METHOD) == 0
+        prints = stored(catalog)
+        assert list(prints) == [a, b, c]
+        assert prints[a].dtype == np.uint32
+        assert [list(words) for words in prints.values()] == [[1, 0, 2**32 - 1], [], [1, 0, 2**32 - 1]]
         assert duplicates(catalog) == [pair]
         assert not fingerprints_are_stale(catalog, METHOD)
         assert fingerprints_are_stale(catalog, "another")
@@ -168,11 +318,19 @@ def test_fingerprints_and_pairs_are_stored_and_go_with_their_clips(tmp_path: Pat
         assert fingerprints_are_stale(catalog, METHOD)
         with pytest.raises(PdidError):  # all or nothing
             write_fingerprints(catalog, METHOD, {"new": words}, [Duplicate(b, a, 1.0, 0.5)])
-        assert list(fingerprints(catalog, METHOD)) == [n for n in (a, b, c) if not n.startswith(other)]
+        assert list(stored(catalog)) == [n for n in (a, b, c) if not n.startswith(other)]
         assert duplicates(catalog) == [pair]
         write_fingerprints(catalog, METHOD, {}, [])
         assert duplicates(catalog) == []
         assert not fingerprints_are_stale(catalog, METHOD)
+
+
+def test_what_duckdb_may_keep_in_memory_is_said(tmp_path: Path) -> None:
+    """It keeps all that it has read, else: the fingerprints of a big corpus are gigabytes."""
+    with open_catalog(tmp_path, write=True, memory="200MiB") as catalog:
+        assert catalog.all("SELECT current_setting('memory_limit')") == [("200.0 MiB",)]
+    with open_catalog(tmp_path, memory=MEMORY) as catalog:
+        assert catalog.all("SELECT current_setting('memory_limit')") == [("256.0 MiB",)]
 
 
 def test_a_re_upload_in_a_corpus_is_found_and_stays_on_one_side(
@@ -191,7 +349,7 @@ def test_a_re_upload_in_a_corpus_is_found_and_stays_on_one_side(
     assert row["same_recording"] is False
     with open_catalog(corpus) as catalog:
         before = {clip.segment_id for clip in catalog.clips()}
-        assert set(fingerprints(catalog, METHOD)) == before
+        assert set(stored(catalog)) == before
     first, second = row["segment_a"], row["segment_b"]
     assert pdid("split", "--corpus", corpus).code == 0
     sides = query(corpus, f"SELECT DISTINCT split FROM splits WHERE segment_id IN ('{first}', '{second}')")

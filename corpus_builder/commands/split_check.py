@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from catalog.duplicates import clips_without_fingerprint, duplicates
+from catalog.duplicates import count_without_fingerprint, duplicates
 from catalog.errors import PdidError, UsageError
 from catalog.records import Duplicate
 from catalog.removals import removed_pieces
@@ -34,7 +34,7 @@ def check_split(corpus: Path, taxonomy: Taxonomy, name: str | None, test_only: s
             chosen = tuple(info.settings.get("test_only", chosen))
         findings = find_leaks(catalog, info.name, chosen)
         clips, pairs = catalog.clips(), duplicates(catalog)
-        unheard = len(clips_without_fingerprint(catalog, METHOD))
+        unheard = count_without_fingerprint(catalog, METHOD)
         taken = removed_pieces(catalog)
     kept = {clip.segment_id for clip in clips}
     down = sum(member.segment_id in taken for member in members)
