@@ -1,11 +1,11 @@
 """What the layers keep of accent, speaker, channel and words: the probes on strings of spoken digits.
 
-    python benchmarks/probe.py DATASET [--model whisper-digits] [--also FOLDER …] [--page FILE.html]
+    python benchmarks/probe.py DATASET [--model whisper-digits] [--also FOLDER …] [--only-also] [--page FILE.html]
 
 DATASET is one that `benchmarks/digits.py make` writes (`hold-george.csv` leaves an accent to test the unseen on).
 --also names further models: a cell's `model` folder, a classifier's folder, a grounding model's. Random weights and
-log-mels come with it unless they are in another run. Prints one table, a line for each layer; then the controls, CKA
-with the first model, and how long it took in processor time.
+log-mels come with it; with --only-also those named are probed alone, on the same clips. Prints one table, a line for
+each layer; then the controls, CKA with the first model, and how long it took in processor time.
 """
 
 from __future__ import annotations
@@ -64,15 +64,17 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--model", default="whisper-digits")
     parser.add_argument("--also", action="append", default=[])
-    parser.add_argument("--without-controls", action="store_true", help="no random weights, no log-mels")
+    parser.add_argument("--only-also", action="store_true", help="probe those of --also alone, on the same clips")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     first = open_layers(given.model, "cpu")
     assert isinstance(first, WhisperLayers)
     models: list[Layers] = [first, *(open_layers(folder, "cpu") for folder in given.also)]
-    if not given.without_controls:
-        models += [random_twin(first), LogMelLayers(first.whisper.feature_extractor)]
+    models += [random_twin(first), LogMelLayers(first.whisper.feature_extractor)]
+    if given.only_also:
+        models = models[1:-2]
+    clips = [clip for clip in read_dataset(given.dataset) if clip.n_samples <= first.longest]
     begun, said = time.process_time(), [""]
 
     def report(what: str, share: float) -> None:
@@ -81,7 +83,7 @@ def main() -> None:
             print(f"{time.process_time() - begun:6.0f} s  {what}", flush=True)
 
     with tempfile.TemporaryDirectory() as scratch:
-        study = probe_study(read_dataset(given.dataset), models, "en", Path(scratch), report=report)
+        study = probe_study(clips, models, "en", Path(scratch), report=report)
     print(f"\n{study.n_train} training and {study.n_test} test clips; {dict(study.left_out)}", *study.notes, sep="\n")
     print("", *lines(study), "", *checks(study), "", sep="\n")
     for one in study.likeness:

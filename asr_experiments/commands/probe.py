@@ -86,9 +86,9 @@ def probe(ctx: click.Context, /, **chosen: Any) -> None:
     write_file(page.with_suffix(".json"), json.dumps(told, ensure_ascii=False, indent=1))
     write_file(page, write_page(study, name))
     if chosen["as_json"]:
-        for kind in ("figures", "controls", "likeness"):
-            for line in told[kind]:
-                click.echo(json.dumps({"kind": kind} | line, ensure_ascii=False))
+        for what in ("figures", "controls", "likeness"):
+            for line in told[what]:
+                click.echo(json.dumps({"of": what} | line, ensure_ascii=False))
     else:
         click.echo("\n".join(table(study)))
     for note in study.notes:

@@ -4,8 +4,8 @@ Forty log-mels every 10 ms; a first convolution over all of them and one frame; 
 each of which halves the time. The features after each are what `Grounding.layers` gives.
 
 Clips of a batch lie one after the other, (all frames, width), without padding between: a convolution gathers the frames
-it reaches and multiplies. On a CPU that is two to five times as fast as torch's own over half a second of speech, batch
-normalisation sees speech alone, and a clip's features don't depend on its neighbours.
+it reaches and multiplies. On a CPU, over half a second of speech, that is four times as fast as torch's own convolution
+in the widest layers; batch normalisation sees speech alone, and a clip's features don't depend on its neighbours.
 """
 
 from __future__ import annotations
