@@ -72,7 +72,14 @@ def test_every_imported_package_is_declared(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["ingest", "--help"], ["demo", "--help"], ["benchmark", "sanity", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["ingest", "--help"],
+        ["demo", "--help"],
+        ["benchmark", "sanity", "--help"],
+        ["benchmark", "explain", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
