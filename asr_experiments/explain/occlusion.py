@@ -15,7 +15,7 @@ from asr_experiments.explain.relevance import evidence
 from catalog.errors import UsageError
 
 WINDOW, STRIDE = 10, 3  # frames: 0.1 s over the whole band, every 0.03 s
-BATCH = 32  # occluded copies computed at once
+BATCH = 8  # occluded copies computed at once: on a processor more are slower again
 MISSING = "captum is not installed, which computes the occlusion: run pip install 'pdid[explain]'"
 
 
