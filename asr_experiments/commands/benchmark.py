@@ -89,7 +89,7 @@ Started twice, two processes share the cells. Stopped and started again, it goes
     metavar="MODEL",
     help="That teaches align, like BERT: a folder or hub id.  [default: a small one made from the transcripts]",
 )
-@click.option("--align-weights", metavar="A,O", help="Of align's two terms beside CTC, see docs/align.md.")
+@click.option("--align-weights", metavar="A,O", help="Of align's terms beside CTC.  [default: 0.3,0.3]")
 @click.option(
     "--transport",
     metavar="E,F,T,W",
