@@ -67,11 +67,10 @@ def figures(study: ExplainStudy, made_of: Material, kind: Kind, seed: int, secon
     told: dict[str, Any] = {"change": kind, "seed": seed, "accuracy": study.accuracy, "seconds": round(seconds)}
     told |= {"pieces": len(study.clips), "agreement": [asdict(one) for one in study.agreement], "ways": {}}
     for way, profile in study.profiles.items():
-        strongest = profile.strongest(CHANGED)
-        assert strongest is not None
+        strongest = profile.strongest(CHANGED)  # none where no cue has a figure, which is a miss
         told["ways"][way] = {
-            "strongest": strongest.cue,
-            "effect": strongest.effect,
+            "strongest": strongest.cue if strongest else None,
+            "effect": strongest.effect if strongest else None,
             "found": hit(way, study, made_of),
             "cells": [asdict(cell) for cell in profile.all],
         }
@@ -101,7 +100,7 @@ def tables(runs: list[dict[str, Any]]) -> str:
             of = [one["ways"][way] for one in own]
             best = [right(kind, one["strongest"], one["effect"]) for one in of]
             counting = [any(right(kind, c["cue"], c["effect"]) and counts(c) for c in one["cells"]) for one in of]
-            seen = ", ".join(f"{one['strongest']} {one['effect']:+.1f}" for one in of)
+            seen = ", ".join(f"{one['strongest']} {one['effect']:+.1f}" if one["strongest"] else "none" for one in of)
             found = [one["found"] for one in of if one["found"] is not None]
             accuracy = np.mean([one["accuracy"] for one in own])
             lines.append(
@@ -149,9 +148,9 @@ def tables(runs: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, f"\n{sum(one['seconds'] for one in runs) / 60:.0f} minutes of one core in all."])
 
 
-def right(kind: Kind, cue: str, effect: float | None) -> bool:
+def right(kind: Kind, cue: str | None, effect: float | None) -> bool:
     """Whether a cue is one that the change moves, and moved the way it does."""
-    return effect is not None and EXPECTED[kind].get(cue, 0) * effect > 0
+    return cue is not None and effect is not None and EXPECTED[kind].get(cue, 0) * effect > 0
 
 
 def counts(cell: dict[str, Any]) -> bool:
