@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr_experiments import studies
+from asr_experiments.aligning.cell import prepare_taught
+from asr_experiments.aligning.network import save_ctc
 from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS, ArmName, make_augment
 from asr_experiments.cam import Method, SaliencyMaps
 from asr_experiments.checkpoint import save_whisper
 from asr_experiments.classifier import Classifier, load_classifier
-from asr_experiments.ctc import save_ctc
 from asr_experiments.experiment import Cell, Experiment, claim, environment, save_experiment
 from asr_experiments.finetune import Finetuned, finetune
 from asr_experiments.hearing import dev_curve, log_mels, measure, training_data
-from asr_experiments.taught import prepare_taught
 from asr_experiments.training_set import FinetuneSettings, paper_settings
 from catalog.errors import PdidError, UsageError
 from catalog.experiments import runs, write_run

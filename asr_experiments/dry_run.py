@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from asr_experiments.aligning.cell import prepare_taught
+from asr_experiments.aligning.small_bert import SmallBertSettings
 from asr_experiments.arms import TAUGHT, UNTRAINED, WITHOUT_MAPS
 from asr_experiments.benchmark import check_cells, finetune_settings
 from asr_experiments.classifier import train_classifier
@@ -20,8 +22,6 @@ from asr_experiments.experiment import Cell, Experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import finetune
 from asr_experiments.hearing import hear, training_data
-from asr_experiments.small_bert import SmallBertSettings
-from asr_experiments.taught import prepare_taught
 from asr_experiments.training_set import n_updates
 from catalog.errors import PdidError
 from catalog.records import RATE

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from asr_experiments.align import AlignSettings
+from asr_experiments.aligning.loss import AlignSettings
 from asr_experiments.arms import UNTRAINED, ArmName
 from asr_experiments.cam import CamSettings
 from asr_experiments.classifier import ClassifierSettings

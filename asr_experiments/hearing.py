@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from asr_experiments.aligning.cell import Taught
 from asr_experiments.datasets import Utterance, read_sound
 from asr_experiments.experiment import Experiment
 from asr_experiments.features import LogMels
 from asr_experiments.finetune import mean_loss
 from asr_experiments.scoring import Errors, Score, groups, score, total
-from asr_experiments.taught import Taught
 from asr_experiments.training_set import TrainingSet, training_set
 from catalog.context import Context
 from catalog.whisper import Whisper, transcribe, transcribe_features

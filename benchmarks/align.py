@@ -28,7 +28,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asr_experiments.transport import Form, TransportSettings, cosine_cost, couple, log_order_prior, shortfall, uniform
+from asr_experiments.aligning.transport import (
+    Form,
+    TransportSettings,
+    cosine_cost,
+    couple,
+    log_order_prior,
+    shortfall,
+    uniform,
+)
 from catalog.experiments import runs
 from catalog.store import open_catalog
 
@@ -45,7 +53,7 @@ ARMS = {
     "balanced, λ ∞ and ∞": BALANCED,
 }
 
-EPOCHS, SWEEP_EPOCHS = 2, 1
+EPOCHS, SWEEP_EPOCHS = 10, 2
 TRAINING = ("--learning-rate", "5e-4", "--batch-size", "4")  # a head from nothing needs updates more than large ones
 SWEEP: tuple[tuple[str, ...], ...] = (
     (),  # ctc

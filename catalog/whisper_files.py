@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from catalog import hub
 from catalog.errors import PdidError, UsageError
@@ -102,6 +104,22 @@ def download_model(repo: str, folder: Path | None) -> Path:
 
 def what_is_wrong(folder: Path) -> str | None:
     """Why a folder is no complete Whisper, in words for a user; None where it is one."""
+    if reason := wrong_weights(folder, lambda config: config.get("model_type") == "whisper", "'whisper'"):
+        return reason
+    if not (folder / "tokenizer.json").is_file() and not (
+        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    ):
+        return "it has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"
+    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
+        return "it has no feature extractor (preprocessor_config.json or processor_config.json)"
+    return None
+
+
+def wrong_weights(folder: Path, fits: Callable[[dict[str, Any]], bool], expected: str) -> str | None:
+    """Why a folder holds no model of an expected type with all its weights, in words for a user; None where it does.
+
+    `fits` is asked about what config.json says.
+    """
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         kind = config.get("model_type")
@@ -109,8 +127,8 @@ def what_is_wrong(folder: Path) -> str | None:
         return "it has no config.json"
     except (ValueError, AttributeError):
         return "its config.json is no JSON object"
-    if kind != "whisper":
-        return f"its config.json describes a model of type {kind!r}, expected 'whisper'"
+    if not fits(config):
+        return f"its config.json describes a model of type {kind!r}, expected {expected}"
     try:
         files = weight_files(folder)
     except (ValueError, KeyError, AttributeError, TypeError):
@@ -119,12 +137,6 @@ def what_is_wrong(folder: Path) -> str | None:
         return "it has no weights (model.safetensors)"
     if lost := [file.name for file in files if not file.is_file()]:
         return f"it lacks {lost[0]}, one of its {len(files)} files of weights"
-    if not (folder / "tokenizer.json").is_file() and not (
-        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    ):
-        return "it has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"
-    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
-        return "it has no feature extractor (preprocessor_config.json or processor_config.json)"
     return None
 
 

@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr_experiments import align
-from asr_experiments.align import AlignLoss, AlignSettings, ctc_set
-from asr_experiments.arms import ARMS, read_arms
-from asr_experiments.ctc import (
+from asr_experiments.aligning import loss
+from asr_experiments.aligning.language_model import (
+    LanguageModel,
+    load_language_model,
+    obtain_language_model,
+    token_vectors,
+)
+from asr_experiments.aligning.loss import AlignLoss, AlignSettings, ctc_set
+from asr_experiments.aligning.network import (
     Conformer,
     CtcNetwork,
     EncoderName,
@@ -25,16 +30,11 @@ from asr_experiments.ctc import (
     transcribe_features,
     transcribe_sound,
 )
+from asr_experiments.aligning.small_bert import SmallBertSettings, obtain_small_bert
+from asr_experiments.arms import ARMS, read_arms
 from asr_experiments.features import MelArrays, Shape, log_mel
 from asr_experiments.finetune import finetune
-from asr_experiments.language_model import (
-    LanguageModel,
-    load_language_model,
-    obtain_language_model,
-    token_vectors,
-)
 from asr_experiments.scoring import count_errors, total
-from asr_experiments.small_bert import SmallBertSettings, obtain_small_bert
 from asr_experiments.training_set import IGNORED, FinetuneSettings, TrainingSet, make_batch
 from catalog.errors import PdidError, UsageError
 from catalog.whisper import Whisper
@@ -152,13 +152,13 @@ def test_its_gradient_is_that_of_finite_differences_at_a_fixed_coupling(
     direction = torch.randn(2, 20, 6, generator=rng, dtype=torch.double)
     lengths = torch.tensor([20, 11]), torch.tensor([4, 2])
     kept: list[Any] = []
-    own = align.couple
+    own = loss.couple
 
     def once(*given: Any) -> Any:
         kept.append(kept[0] if kept else own(*given))
         return kept[0]
 
-    monkeypatch.setattr(align, "couple", once)
+    monkeypatch.setattr(loss, "couple", once)
     loss_of.taught(frames, lengths[0], tokens, lengths[1]).sum().backward()
     step = 1e-6
     with torch.no_grad():

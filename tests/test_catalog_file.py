@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,22 +260,29 @@ def test_written_anew_the_file_is_the_same_catalog_without_what_was_deleted(tmp_
 
 def test_another_process_writes_meanwhile_and_nothing_is_lost(tmp_path: Path) -> None:
     code = """
-        for n in range(30):
-            with open_catalog(Path(sys.argv[1]), write=True, wait_s=60) as catalog:
+        corpus, n = Path(sys.argv[1]), 0
+        while not (corpus / "enough").exists():
+            with open_catalog(corpus, write=True, wait_s=60) as catalog:
                 catalog.write_split([], name=f"name-{n}")
-            if not n:
-                print('ready', flush=True)
+            n += 1
+            (corpus / "written").write_text(str(n))
+            if n == 1:
+                print("ready", flush=True)
+            time.sleep(0.1)  # nobody who writes without a pause lets the other in
     """
     process = start(code, tmp_path)
-    n = 0
-    while process.poll() is None:
+    written = tmp_path / "written"
+    for _ in range(3):
+        before = written.read_text()
         connection.rewrite(tmp_path, wait_s=60)
-        n += 1
+        while written.read_text() in ("", before):
+            assert process.poll() is None
+            time.sleep(0.01)
+    (tmp_path / "enough").touch()
     process.communicate()
     assert process.returncode == 0
-    assert n > 1
     with open_catalog(tmp_path) as catalog:
-        assert len(catalog.splits()) == 30
+        assert len(catalog.splits()) == int(written.read_text()) > 3
 
 
 def test_a_disk_that_is_full_leaves_the_catalog_as_it_was(tmp_path: Path) -> None:

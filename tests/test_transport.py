@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr_experiments.transport import (
+from asr_experiments.aligning.transport import (
     Coupling,
     Form,
     TransportSettings,

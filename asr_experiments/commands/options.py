@@ -13,7 +13,7 @@ import click
 from catalog.errors import UsageError
 
 if TYPE_CHECKING:
-    from asr_experiments.align import AlignSettings
+    from asr_experiments.aligning.loss import AlignSettings
     from asr_experiments.datasets import Utterance
     from asr_experiments.experiment import BenchmarkSettings
 
@@ -167,10 +167,10 @@ def align_settings(chosen: Mapping[str, Any]) -> AlignSettings:
 
     Raises UsageError where neither arm is asked for, and for values or a model that can't be used.
     """
-    from asr_experiments.align import AlignSettings
+    from asr_experiments.aligning.language_model import model_version, obtain_language_model
+    from asr_experiments.aligning.loss import AlignSettings
+    from asr_experiments.aligning.transport import TransportSettings
     from asr_experiments.arms import TAUGHT, read_arms
-    from asr_experiments.language_model import model_version, obtain_language_model
-    from asr_experiments.transport import TransportSettings
 
     given = {name: chosen[name] for name in ALIGN_OPTIONS if chosen.get(name) is not None}
     if given and not set(TAUGHT) & set(read_arms(chosen["arms"])):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from asr_experiments.align import AlignSettings
+from asr_experiments.aligning.loss import AlignSettings
 from asr_experiments.arms import ARMS, TAUGHT
 from asr_experiments.datasets import SPLITS
 from asr_experiments.report import tables

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from asr_experiments.align import AlignLoss, ctc_set, spaced
+from asr_experiments.aligning.language_model import LanguageModel, load_language_model
+from asr_experiments.aligning.loss import AlignLoss, ctc_set, spaced
+from asr_experiments.aligning.network import CtcNetwork, transcribe_features, transcribe_sound
+from asr_experiments.aligning.small_bert import SmallBertSettings, obtain_small_bert
 from asr_experiments.arms import TAUGHT
-from asr_experiments.ctc import CtcNetwork, transcribe_features, transcribe_sound
 from asr_experiments.datasets import Utterance, read_sound
 from asr_experiments.experiment import Cell, Experiment, claim
 from asr_experiments.features import LogMels
-from asr_experiments.language_model import LanguageModel, load_language_model
-from asr_experiments.small_bert import SmallBertSettings, obtain_small_bert
 from asr_experiments.studies import Report
 from asr_experiments.training_set import TrainingSet
 from catalog.context import Context
@@ -34,7 +34,7 @@ class Taught:
     plain: AlignLoss  # CTC alone, for the dev loss, which is then the same thing in both arms
 
     def training_set(self, mels: LogMels, utterances: Sequence[Utterance]) -> TrainingSet:
-        """See `align.ctc_set`."""
+        """See `loss.ctc_set`."""
         lengths = [mels.lengths(i) for i in range(len(mels))]
         return ctc_set(self.network, self.whisper, self.teacher, mels, [u.text for u in utterances], lengths)
 

@@ -6,7 +6,6 @@ Face cache or on the hub. It reads transcripts in training only; nothing of it i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from catalog import hub
 from catalog.errors import PdidError, UsageError
 from catalog.hub import given_folder, own_folder
 from catalog.whisper import quiet_transformers
-from catalog.whisper_files import download_model, weight_files, weights_hash
+from catalog.whisper_files import download_model, weight_files, weights_hash, wrong_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,17 +75,11 @@ def what_is_wrong(folder: Path) -> str | None:
     """Why a folder is no complete model like BERT, in words for a user; None where it is one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        kind = config.get("model_type")
-    except OSError:
-        return "it has no config.json"
-    except (ValueError, AttributeError):
-        return "its config.json is no JSON object"
-    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.get("is_encoder_decoder"):
-        return f"its config.json describes a model of type {kind!r}, expected one trained on masked words, such as bert"
-    if not weight_files(folder):
-        return "it has no weights (model.safetensors)"
+    def fits(config: dict[str, Any]) -> bool:
+        return config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_encoder_decoder")
+
+    if reason := wrong_weights(folder, fits, "one trained on masked words, such as bert"):
+        return reason
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return "it has no tokenizer (tokenizer.json or vocab.txt)"
     return None

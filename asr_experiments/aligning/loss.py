@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr_experiments.ctc import CtcNetwork, EncoderName
-from asr_experiments.language_model import LanguageModel, count_tokens, token_vectors
-from asr_experiments.training_set import IGNORED, LogMelSource, TrainingSet
-from asr_experiments.transport import (
+from asr_experiments.aligning.language_model import LanguageModel, count_tokens, token_vectors
+from asr_experiments.aligning.network import CtcNetwork, EncoderName
+from asr_experiments.aligning.transport import (
     TransportSettings,
     cosine_cost,
     couple,
@@ -30,6 +29,7 @@ from asr_experiments.transport import (
     shortfall,
     uniform,
 )
+from asr_experiments.training_set import IGNORED, LogMelSource, TrainingSet
 from catalog.context import window_frames
 from catalog.errors import PdidError, UsageError
 from catalog.whisper import HOP, Whisper
