@@ -23,7 +23,7 @@ from corpus_builder.acquire.client import Client
 from corpus_builder.acquire.errors import explained
 from corpus_builder.acquire.records import Choice, Entry, Fetched, FetchError, FetchSettings
 from corpus_builder.acquire.web import fetch, key_of, look
-from tests.web_server import Fault, Page, WebServer
+from tests.web_server import Fault, Page, Request, WebServer
 
 SETTINGS = FetchSettings(backoff_s=0.01, timeout_s=5.0, retries=2, min_free_bytes=0)
 
@@ -240,6 +240,26 @@ def test_a_server_that_never_answers(web: WebServer, tmp_path: Path) -> None:
     assert len(web.log) == 2
 
 
+@pytest.mark.parametrize("refusal", [405, 403, None])
+def test_a_file_is_asked_for_its_headers_first(web: WebServer, site: Path, tmp_path: Path, refusal: int | None) -> None:
+    """None: the server hangs up on such a question, as old radio servers do."""
+
+    def answer(seen: Request) -> Page:
+        if seen.method == "HEAD" and refusal is None:
+            raise ConnectionAbortedError
+        if seen.method == "HEAD":
+            return Page(b"", status=refusal or 0)
+        return Page((site / "talk.mp3").read_bytes(), "audio/mpeg")
+
+    entry = found(f"{web.url}/talk.mp3")
+    assert [(one.method, one.sent) for one in web.log] == [("HEAD", 0)]
+    web.pages["/talk.mp3"] = answer
+    web.log.clear()
+    assert found(f"{web.url}/talk.mp3").uri == entry.uri
+    assert [one.method for one in web.log] == ["HEAD", "GET"]
+    assert fetched(entry, tmp_path).path.read_bytes() == (site / "talk.mp3").read_bytes()
+
+
 def test_no_server_at_all(web: WebServer) -> None:
     web.__exit__()
     with pytest.raises(FetchError, match=r"can't be reached|connection failed"):
@@ -283,7 +303,7 @@ def test_too_many_requests_for_fragments_end_it(web: WebServer, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("status", "words", "permanent", "tries"),
     [
-        (403, ["refuses it (403)", "--cookies-from-browser", "--proxy"], False, 1),
+        (403, ["refuses it (403)", "--cookies-from-browser", "--proxy"], False, 2),  # for the headers, and for the file
         (401, ["(not authorised)", "--cookies"], False, 1),
         (404, ["nothing there (404 Not Found)"], True, 1),
         (410, ["nothing there (410 Gone)"], True, 1),

@@ -33,7 +33,13 @@ LONGEST_WAIT_S = 60.0
 PAGE_BYTES = 64 << 20
 """The longest page, manifest or metadata that is read into memory."""
 
+MEDIA = (".aac", ".flac", ".m4a", ".mka", ".mkv", ".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav", ".webm")
+"""Names that end so are asked for their headers before they are looked into."""
+
 _TOO_MANY = 429
+_MAY_NOT_BE_ASKED = frozenset({400, 403, 405, 501})
+"""What servers answer that send a file but not its headers alone; 403 where an address is signed for one method."""
+
 _BUSY = frozenset({500, 502, 503, 504})
 _making = Lock()  # the first client loads the plugins into yt-dlp's global tables
 
@@ -142,18 +148,27 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
         login = self.logins.get(parts.netloc)
         if login and "Authorization" not in request.headers:
             request.headers["Authorization"] = login
+        ask = _only_asking(request) if not self.downloading and _names_media(request) else None
         while True:
             try:
-                response = super().urlopen(request.copy())
+                response = super().urlopen((ask or request).copy())
             except (HTTPError, TransportError) as error:
+                if ask and isinstance(error, HTTPError) and error.status in _MAY_NOT_BE_ASKED:
+                    ask = None
+                    continue
                 self.last_failure = error
                 answered = isinstance(error, HTTPError) and error.status not in _BUSY | {_TOO_MANY}
                 self.failures = 0 if answered else self.failures + 1
                 if answered or not self._is_worth_another(error):
                     raise
+                if isinstance(error, TransportError):
+                    ask = None  # old radio servers hang up on it
                 time.sleep(back_off(self))
             else:
                 self.failures, self.last_failure = 0, None
+                if ask and not response.headers.get("Content-Type", "").lower().startswith(("audio/", "video/")):
+                    ask = None  # a page, or a list of segments: to be read
+                    continue
                 return self._noted(request.url, response)
 
     def _is_worth_another(self, error: HTTPError | TransportError) -> bool:
@@ -188,6 +203,19 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
 
         response.read = bounded
         return response
+
+
+def _names_media(request: Request) -> bool:
+    """Whether an address is by its name a file of sound or pictures, whose first bytes nobody needs to look at."""
+    name = urlsplit(request.url).path.lower()
+    return request.data is None and request.method == "GET" and name.endswith(MEDIA)
+
+
+def _only_asking(request: Request) -> Request:
+    """The same request for the headers alone: what a slow link has sent of a body before it is closed is lost."""
+    asking = request.copy()
+    asking.method = "HEAD"
+    return asking
 
 
 def asked_to_wait(error: Exception | None) -> float | None:
