@@ -38,6 +38,8 @@ setup: .venv/.done
 demo: setup
 	$(PDID) demo
 
+# two processes of tests on two cores: threads of torch's would only wait for each other
+test: export OMP_NUM_THREADS ?= 1
 test: setup
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 

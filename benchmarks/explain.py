@@ -26,7 +26,7 @@ from asr_experiments.explain.occlusion import occlusion
 from asr_experiments.explain.saliency import WAYS
 from asr_experiments.explain.study import ExplainSettings, ExplainStudy, explain_study
 from asr_experiments.features import Floats
-from benchmarks.planted_changes import CHANGED, CHANGES, EXPECTED, OVERLAP, PIECE, Kind, Material, material
+from benchmarks.planted_changes import CHANGED, CHANGES, EXPECTED, PIECE, Kind, Material, material
 from benchmarks.sanity import held_out
 from benchmarks.sanity import material as spoken
 
@@ -39,16 +39,11 @@ CLASSIFIER = ClassifierSettings(
 
 
 def run(
-    clips: list[Floats],
-    speakers: list[str],
-    kind: Kind,
-    seed: int,
-    classifier: ClassifierSettings = CLASSIFIER,
-    overlap: int = OVERLAP,
+    clips: list[Floats], speakers: list[str], kind: Kind, seed: int, classifier: ClassifierSettings = CLASSIFIER
 ) -> tuple[ExplainStudy, Material]:
     """Plant, train on three quarters of the speakers, explain on the others' pieces."""
     others = set(held_out(speakers, seed))
-    made_of = material(clips, speakers, kind, seed, set(speakers) - others, overlap)
+    made_of = material(clips, speakers, kind, seed, set(speakers) - others)
     train, test = ([i for i, s in enumerate(made_of.speakers) if (s in others) == side] for side in (False, True))
     rng = np.random.default_rng(seed)
     test = sorted(int(i) for i in rng.permutation(test)[:MOST])

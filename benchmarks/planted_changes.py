@@ -24,7 +24,6 @@ CHANGES: tuple[Kind, ...] = ("formants", "F0", "pause", "noise")
 CHANGED, PLAIN = "changed", "plain"
 PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
-OVERLAP = 4  # pieces to learn from begin every quarter of a piece
 FADE = RATE // 50  # samples over which a change comes and goes
 FORMANTS = 1.7  # the factor
 BANDS = ((0, 500), (500, 1500))  # Hz: of eGeMAPS' spectral slopes
@@ -58,28 +57,21 @@ class Material:
 
 
 def material(
-    clips: Sequence[Floats],
-    speakers: Sequence[str],
-    kind: Kind,
-    seed: int,
-    both: Collection[str] = (),
-    overlap: int = OVERLAP,
+    clips: Sequence[Floats], speakers: Sequence[str], kind: Kind, seed: int, both: Collection[str] = ()
 ) -> Material:
     """Pieces of 2.56 s of clips (mono 16 kHz, (n,) each), half of each speaker's changed, drawn by `seed`.
 
-    Pieces of the speakers in `both` are taken twice, as they are and changed, and begin `overlap` times as often: more
-    to learn from. With nothing planted they are taken once, for the same piece under two labels would teach that there
-    is nothing to learn.
+    Pieces of the speakers in `both` are taken twice, as they are and changed: more to learn from. With nothing planted
+    they are taken once, for the same piece under two labels would teach that there is nothing to learn.
     """
     from transformers import WhisperFeatureExtractor
 
     extractor = cast(Any, WhisperFeatureExtractor)(feature_size=80, chunk_length=-(-PIECE // RATE))
     rng = np.random.default_rng(seed)
-    steps = {s: PIECE // overlap if s in both and kind != "nothing" else PIECE for s in speakers}
     cut = [
-        (clip[at : at + PIECE], speaker)
+        (clip[k * PIECE : (k + 1) * PIECE], speaker)
         for clip, speaker in zip(clips, speakers, strict=True)
-        for at in range(0, len(clip) - PIECE + 1, steps[speaker])
+        for k in range(len(clip) // PIECE)
     ]
     halves = _halves([speaker for _, speaker in cut], rng)
     sounds, items, labels, owners, places = [], [], [], [], []

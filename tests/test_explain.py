@@ -48,7 +48,7 @@ def clips(test_data: Path) -> tuple[list[Floats], list[str]]:
 
 @pytest.fixture(scope="module")
 def planted(clips: tuple[list[Floats], list[str]]) -> tuple[ExplainStudy, Material]:
-    return run(*clips, "noise", 0, REDUCED, overlap=1)
+    return run(*clips, "noise", 0, REDUCED)
 
 
 # ---------------------------------------------------------------- planted changes
