@@ -25,14 +25,11 @@ CHANGED, PLAIN = "changed", "plain"
 PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
 FADE = RATE // 50  # samples over which a change comes and goes
-FORMANTS = 1.7  # the factor
-BANDS = ((0, 500), (500, 1500))  # Hz: of eGeMAPS' spectral slopes
-UNMOVED = 400.0  # Hz
+FORMANTS = 1.8  # the factor
 SEMITONES = 12.0
 ORDINARY = 0.25  # of the places for a stretch, which is drawn from those that are most like the whole piece
 NOISE_DB = 3.0  # the burst against the piece's mean power
 WINDOW, HOP = 512, 128  # samples of the spectra that are worked on
-STEADY = 5  # spectra over which a gain is averaged: one that jumps makes a voice hoarse
 LIFTER, TILT = 40, 4  # samples of cepstrum that are the spectrum's envelope (2.5 ms) and its tilt
 
 # What a change moves by its making, and which way. Their sizes were chosen by what the stretches themselves show,
@@ -144,41 +141,20 @@ def _envelope(spectra: torch.Tensor, size: int = LIFTER) -> torch.Tensor:
 
 
 def _formants(spectra: torch.Tensor) -> torch.Tensor:
-    """Spectra (bins, frames) with the peaks of their envelopes moved up by FORMANTS; the tilt stays where it is, and so
-    do the slopes of the two bands that are cues of their own."""
+    """Spectra (bins, frames) with the peaks of their envelopes moved up by FORMANTS; the tilt stays where it is."""
     envelope, tilt = _envelope(spectra), _envelope(spectra, TILT)
-    bins = torch.arange(len(envelope))
-    above = (bins * (RATE / WINDOW) / UNMOVED - 1).clamp(0, 1)  # what is under UNMOVED stays, from twice that all moves
-    source = bins / (1 + (FORMANTS - 1) * above)
+    source = torch.arange(len(envelope)) / FORMANTS
     low = source.floor().long()
     share = (source - low)[:, None]
     peaks = envelope - tilt
     moved = (1 - share) * peaks[low] + share * peaks[low + 1]
-    gain = torch.nn.functional.avg_pool1d((moved - peaks).clamp(-6, 6), STEADY, 1, STEADY // 2)
-    shifted = spectra * torch.exp(gain)
-    for _ in range(3):  # a band's mending moves the other's a little, where they meet
-        shifted = _as_steep(shifted, spectra)
-    return _as_loud(shifted, spectra)
-
-
-def _as_steep(spectra: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Spectra (bins, frames) with the slopes of others' log power over BANDS, by a gain that is a line in each band."""
-    hertz = torch.linspace(0, RATE / 2, len(spectra))
-    gain = torch.zeros_like(spectra.real)
-    off = torch.log(other.abs() + 1e-6) - torch.log(spectra.abs() + 1e-6)
-    for low, high in BANDS:
-        inside = (hertz >= low) & (hertz <= high)
-        f = hertz[inside] - hertz[inside].mean()
-        slope = (f[:, None] * off[inside]).sum(0) / (f**2).sum()
-        gain += slope * (hertz.clamp(low, high) - low)[:, None]
-    return spectra * torch.exp(gain.clamp(-4, 4))
+    return _as_loud(spectra * torch.exp((moved - peaks).clamp(-6, 6)), spectra)
 
 
 def _as_loud(spectra: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Spectra (bins, frames) as loud as others in each frame, as eGeMAPS has it: mel bands' power to the 0.33."""
-    weights = 1 / (700 + torch.linspace(0, RATE / 2, len(spectra)))[:, None]
-    own, wanted = ((part.abs() ** 0.66 * weights).sum(0) for part in (spectra, other))
-    return spectra * ((wanted / own.clamp(min=1e-9)) ** (1 / 0.66)).clamp(max=10)
+    """Spectra (bins, frames) with the energy of others in each frame."""
+    energy, wanted = (part.abs().square().sum(0) for part in (spectra, other))
+    return spectra * (wanted / energy.clamp(min=1e-9)).sqrt().clamp(max=10)
 
 
 def _raised(piece: Floats) -> Floats:
