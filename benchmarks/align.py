@@ -3,7 +3,7 @@
     python benchmarks/align.py planted                      boundary F1 of unbalanced and balanced transport
     python benchmarks/align.py speed                        products against logarithms, batches against one by one
     python benchmarks/align.py data DIGITS FOLDER           data sets of `benchmarks/digits.py make DIGITS`: main, sweep
-    python benchmarks/align.py sweep FOLDER                 weights and couplings, one seed, dev speech only
+    python benchmarks/align.py sweep FOLDER                 weights, one seed, dev speech only; take short strings
     python benchmarks/align.py run FOLDER                   pdid benchmark --arms ctc,align, seeds 0, 1 and 2
     python benchmarks/align.py show FOLDER                  what is done of both, a line a cell
 

@@ -26,6 +26,9 @@ FLAGS = (
 )  # fmt: skip
 
 
+NO_BROWSER = "no chromium, chromium-browser or google-chrome on PATH: the page isn't looked at in a browser"
+
+
 def find_browser() -> str | None:
     """Where a chromium is, or None."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

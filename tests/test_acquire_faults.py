@@ -240,24 +240,39 @@ def test_a_server_that_never_answers(web: WebServer, tmp_path: Path) -> None:
     assert len(web.log) == 2
 
 
-@pytest.mark.parametrize("refusal", [405, 403, None])
-def test_a_file_is_asked_for_its_headers_first(web: WebServer, site: Path, tmp_path: Path, refusal: int | None) -> None:
-    """None: the server hangs up on such a question, as old radio servers do."""
+def test_a_file_is_asked_for_its_headers_alone(web: WebServer) -> None:
+    found(f"{web.url}/talk.mp3")
+    assert [(one.method, one.status, one.sent) for one in web.log] == [("HEAD", 200, 0)]
 
-    def answer(seen: Request) -> Page:
-        if seen.method == "HEAD" and refusal is None:
+
+@pytest.mark.parametrize("answer", [405, 403, 200, None])
+def test_a_server_that_tells_no_headers_is_asked_for_the_file(
+    web: WebServer, site: Path, tmp_path: Path, answer: int | None
+) -> None:
+    """200: its headers have no length; None: it hangs up on such a question, as old radio servers do."""
+
+    def page(seen: Request) -> Page:
+        if seen.method == "HEAD" and answer is None:
             raise ConnectionAbortedError
         if seen.method == "HEAD":
-            return Page(b"", status=refusal or 0)
+            return Page(b"", "audio/mpeg", status=answer or 0)
         return Page((site / "talk.mp3").read_bytes(), "audio/mpeg")
 
+    web.pages["/talk.mp3"] = page
     entry = found(f"{web.url}/talk.mp3")
-    assert [(one.method, one.sent) for one in web.log] == [("HEAD", 0)]
-    web.pages["/talk.mp3"] = answer
-    web.log.clear()
-    assert found(f"{web.url}/talk.mp3").uri == entry.uri
     assert [one.method for one in web.log] == ["HEAD", "GET"]
     assert fetched(entry, tmp_path).path.read_bytes() == (site / "talk.mp3").read_bytes()
+
+
+def test_a_station_that_says_so_only_in_full_is_one(web: WebServer, site: Path, tmp_path: Path) -> None:
+    def station(seen: Request) -> Page:
+        name = {} if seen.method == "HEAD" else {"icy-name": "A station"}
+        return Page((site / "talk.mp3").read_bytes(), "audio/mpeg", headers=name, endless=True)
+
+    web.pages["/radio.mp3"] = station
+    entry = found(f"{web.url}/radio.mp3")
+    assert [one.method for one in web.log] == ["HEAD", "GET"]
+    assert "--record MINUTES" in refused(entry, tmp_path).why
 
 
 def test_no_server_at_all(web: WebServer) -> None:

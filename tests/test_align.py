@@ -382,14 +382,23 @@ def test_a_small_bert_learns_its_texts_once(tmp_path: Path) -> None:
         obtain_small_bert(["", " "], tmp_path)
 
 
+def spread_over_two(folder: Path) -> None:
+    """As large models' weights are kept, and one of the files did not come."""
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    where = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+
+
 def test_a_folder_that_is_no_bert_is_named(bert: Path, whisper_digits: Path, tmp_path: Path, pdid: Pdid) -> None:
     for change, words in (
         (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("["), "is no JSON object"),
         (lambda folder: (folder / "model.safetensors").unlink(), "it has no weights"),
         (lambda folder: [path.unlink() for path in folder.glob("*token*")], "it has no tokenizer"),
+        (spread_over_two, r"it lacks model-2\.safetensors, one of its 2 files of weights"),
     ):
-        folder = Path(shutil.copytree(bert, tmp_path / "bert", dirs_exist_ok=True))
+        shutil.rmtree(tmp_path / "bert", ignore_errors=True)
+        folder = Path(shutil.copytree(bert, tmp_path / "bert"))
         change(folder)
         with pytest.raises(UsageError, match=words):
             obtain_language_model(str(folder))

@@ -25,7 +25,7 @@ from asr_experiments.sanity import SHARES, MethodFigures, SanitySettings, Sanity
 from asr_experiments.significance import Sample, difference, interval
 from asr_experiments.studies import sanity_figures
 from catalog.errors import PdidError, UsageError
-from tests.browser import Browser, find_browser, start_browser
+from tests.browser import NO_BROWSER, Browser, find_browser, start_browser
 from tests.experiment_folder import HOSTILE, PERSIAN, add_cell, furnish, make_utterances, whole
 from tests.test_report import Page
 from tests.test_report_browser import CONTRAST
@@ -377,7 +377,7 @@ def test_the_matrix_of_rates_is_complete(experiment: Experiment) -> None:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = find_browser()
     if program is None:
-        pytest.skip("no chromium: apt-get install chromium")
+        pytest.skip(NO_BROWSER)
     with start_browser(program, tmp_path_factory.mktemp("browser")) as started:
         yield started
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corpus_builder.report import build
-from tests.browser import Browser, find_browser, start_browser
+from tests.browser import NO_BROWSER, Browser, find_browser, start_browser
 
 # Luminance and contrast by WCAG 2.2; what a text stands on is the nearest background that is not see-through.
 CONTRAST = """
@@ -62,7 +62,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A headless Chromium. There is none to download: Debian's, where it is installed."""
     program = find_browser()
     if program is None:
-        pytest.skip("no chromium: apt-get install chromium")
+        pytest.skip(NO_BROWSER)
     with start_browser(program, tmp_path_factory.mktemp("browser")) as started:
         yield started
 

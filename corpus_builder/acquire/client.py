@@ -155,6 +155,7 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
             except (HTTPError, TransportError) as error:
                 if ask and isinstance(error, HTTPError) and error.status in _MAY_NOT_BE_ASKED:
                     ask = None
+                    time.sleep(self.settings.sleep_s)
                     continue
                 self.last_failure = error
                 answered = isinstance(error, HTTPError) and error.status not in _BUSY | {_TOO_MANY}
@@ -166,8 +167,10 @@ class Client(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
                 time.sleep(back_off(self))
             else:
                 self.failures, self.last_failure = 0, None
-                if ask and not response.headers.get("Content-Type", "").lower().startswith(("audio/", "video/")):
-                    ask = None  # a page, or a list of segments: to be read
+                if ask and not _is_file(response):
+                    ask = None
+                    response.close()
+                    time.sleep(self.settings.sleep_s)
                     continue
                 return self._noted(request.url, response)
 
@@ -216,6 +219,17 @@ def _only_asking(request: Request) -> Request:
     asking = request.copy()
     asking.method = "HEAD"
     return asking
+
+
+def _is_file(response: Any) -> bool:
+    """Whether headers tell of a file of sound or pictures.
+
+    Without a length it may be a station that broadcasts for ever, which only its answer in full says; what is no media
+    is a page or a list of segments, to be read.
+    """
+    length = response.headers.get("Content-Length", "")
+    kind = response.headers.get("Content-Type", "").lower()
+    return length.isdigit() and int(length) > 0 and kind.startswith(("audio/", "video/"))
 
 
 def asked_to_wait(error: Exception | None) -> float | None:
