@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from asr_experiments.grounding.images import small_backbone
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=RATE)
     parser.add_argument("--no-key", action="store_true", help="train without knowing which pairs show the same digit")
     given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     make_pictures(given.folder / "pictures")
     widths = tuple(map(int, given.widths.split(",")))
     settings = GroundingSettings(widths, given.epochs, given.batch, given.learning_rate)
@@ -126,14 +129,16 @@ def main() -> None:
             began = time.monotonic()
 
             def say(what: str, share: float, began: float = began) -> None:
-                print(f"\r{what}: {share:.1%} after {(time.monotonic() - began) / 60:.1f} min ", end="", flush=True)
+                if sys.stderr.isatty():
+                    minutes = (time.monotonic() - began) / 60
+                    print(f"\r{what}: {share:.1%} after {minutes:.1f} min ", end="", file=sys.stderr, flush=True)
 
-            made = train_grounding(taught, small_backbone(), settings, report=say, checkpoints=model / "checkpoint")
+            made = train_grounding(taught, small_backbone(), settings, device, say, model / "checkpoint")
             minutes = f"{(time.monotonic() - began) / 60:.1f}"
             save_grounding(made, model)
-        made = load_grounding(model)
+        made = load_grounding(model, device)
         new, heard = retrieve(made, pairs.test), retrieve(made, read_pairs(known).test)
-        print(f"\r| {speaker} ({new.n_clips}) | {figures(new)} | {figures(heard)} | {minutes} |", flush=True)
+        print(f"| {speaker} ({new.n_clips}) | {figures(new)} | {figures(heard)} | {minutes} |", flush=True)
 
 
 if __name__ == "__main__":

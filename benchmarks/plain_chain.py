@@ -4,6 +4,7 @@
 
 Per file: decode it all; Demucs over everything (`apply_model`'s defaults); silero's `get_speech_timestamps` on the
 voice; pyannote's pipeline with the settings of its published configuration (window step a tenth, batches of 32).
+Demucs and pyannote run on the GPU where there is one.
 With --emilia in the order of Emilia-Pipe (arXiv 2407.05361): standardise (one level for all: -20 dBFS), separate all,
 diarize all, and only then look for speech, in each turn by itself.
 Weights come from $PDID_MODELS (random ones cost the same time). Prints one JSON object: seconds per
@@ -69,6 +70,8 @@ def main(paths: list[str], emilia: bool) -> None:
         silero = load_silero_vad()
         pyannote = Pipeline.from_pretrained(models / "diarization")
         assert pyannote is not None
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pyannote.to(device)
     seconds["load"] += time.perf_counter() - BEGIN - seconds["load"]  # the imports too
     media_s, found = 0.0, []
     for path in paths:
@@ -78,7 +81,7 @@ def main(paths: list[str], emilia: bool) -> None:
                 mix *= 0.1 / mix.square().mean().sqrt()
         media_s += mix.shape[1] / RATE
         with stage("separate"), torch.no_grad():
-            voice = apply_model(demucs, mix[None])[0, demucs.sources.index("vocals")]
+            voice = apply_model(demucs, mix[None], device=device)[0, demucs.sources.index("vocals")].cpu()
             voice = torchaudio.functional.resample(voice.mean(0), RATE, 16_000)
         speech: list[Any] = []
         if not emilia:

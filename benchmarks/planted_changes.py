@@ -25,6 +25,7 @@ CHANGED, PLAIN = "changed", "plain"
 PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
 FADE = RATE // 50  # samples over which a change comes and goes
+SPEED = 0.15  # of another reading
 FORMANTS = 1.8  # the factor
 SEMITONES = 12.0
 ORDINARY = 0.25  # of the places for a stretch, which is drawn from those that are most like the whole piece
@@ -54,22 +55,29 @@ class Material:
 
 
 def material(
-    clips: Sequence[Floats], speakers: Sequence[str], kind: Kind, seed: int, both: Collection[str] = ()
+    clips: Sequence[Floats],
+    speakers: Sequence[str],
+    kind: Kind,
+    seed: int,
+    both: Collection[str] = (),
+    speeds: int = 0,
 ) -> Material:
     """Pieces of 2.56 s of clips (mono 16 kHz, (n,) each), half of each speaker's changed, drawn by `seed`.
 
-    Pieces of the speakers in `both` are taken twice, as they are and changed: more to learn from. With nothing planted
-    they are taken once, for the same piece under two labels would teach that there is nothing to learn.
+    Pieces of the speakers in `both` are taken twice, as they are and changed: more to learn from. So are those of
+    `speeds` further readings of their clips, each up to SPEED slower or faster, its pitch and formants with it, which
+    is like another reader's (Ko et al., "Audio augmentation for speech recognition", Interspeech 2015), and begun up to
+    a piece later. With nothing planted none of that is done, for the same piece under two labels would teach that
+    there is nothing to learn.
     """
     from transformers import WhisperFeatureExtractor
 
     extractor = cast(Any, WhisperFeatureExtractor)(feature_size=80, chunk_length=-(-PIECE // RATE))
     rng = np.random.default_rng(seed)
-    cut = [
-        (clip[k * PIECE : (k + 1) * PIECE], speaker)
-        for clip, speaker in zip(clips, speakers, strict=True)
-        for k in range(len(clip) // PIECE)
-    ]
+    read = list(zip(clips, speakers, strict=True))
+    if kind != "nothing":
+        read += [(_read_again(clip, rng), speaker) for _ in range(speeds) for clip, speaker in read if speaker in both]
+    cut = [(clip[k * PIECE : (k + 1) * PIECE], speaker) for clip, speaker in read for k in range(len(clip) // PIECE)]
     halves = _halves([speaker for _, speaker in cut], rng)
     sounds, items, labels, owners, places = [], [], [], [], []
     for (piece, speaker), half in zip(cut, halves, strict=True):
@@ -85,6 +93,12 @@ def material(
             places.append((start // 160, (start + STRETCH) // 160) if there else None)
     shape = Shape(80, PIECE // 160, 160)
     return Material(tuple(sounds), MelArrays(items, shape), tuple(labels), tuple(owners), tuple(places))
+
+
+def _read_again(clip: Floats, rng: np.random.Generator) -> Floats:
+    """A clip at another speed, without up to a piece of its beginning."""
+    again = soxr.resample(clip, RATE, round(RATE * rng.uniform(1 - SPEED, 1 + SPEED)))
+    return again[int(rng.integers(PIECE)) :].astype(np.float32)
 
 
 def _halves(speakers: Sequence[str], rng: np.random.Generator) -> list[str]:

@@ -98,10 +98,10 @@ def dnsmos() -> float:
     total = 0.0
     for event in events:
         told = event.get("args", {})
-        if event["name"].endswith("_kernel_time") and told.get("op_name") in ("Conv", "MatMul", "Gemm"):
+        if event["name"].endswith("_kernel_time") and told.get("op_name") == "Conv":  # the rest is a thousandth
             (out,) = (math.prod(shape) for shape in told["output_type_shape"][0].values())
             weights = next(iter(told["input_type_shape"][1].values()))
-            total += 2 * out * (math.prod(weights[1:]) if told["op_name"] == "Conv" else weights[0])
+            total += 2 * out * math.prod(weights[1:])
     return total * RATE / DNSMOS_WINDOW
 
 

@@ -35,9 +35,6 @@ class Separate(_Section):
     )
     model: str = Field("htdemucs", description="Demucs model name or folder")
     overlap: float = Field(0.1, ge=0, le=0.5, description="share of a 7.8 s piece that is cross-faded with the next")
-    batch_size: int = Field(
-        4, ge=1, le=64, description="pieces per forward pass on a GPU; a processor is fastest with one"
-    )
 
 
 class Vad(_Section):

@@ -21,6 +21,7 @@ from catalog.hub import Found
 from catalog.records import RATE, Span
 from corpus_builder.audio import FLOAT_BYTES, Decoder, Samples, Track
 from corpus_builder.config import Separate
+from corpus_builder.gpu import Batches
 from corpus_builder.models import obtain_demucs, safe_unpickling
 from corpus_builder.protocols import Progress, Separator
 
@@ -47,9 +48,6 @@ class Demucs:
         found = found or obtain_demucs(settings.model)
         self.name = found.version
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # a processor is fastest, and smallest, one piece at a time: measured on two cores, a piece of 7.8 s costs
-        # 4.9 processor seconds and 1.6 GB alone, 7.4 and 2.9 GB in a batch of four
-        self.batch_size = settings.batch_size if self.device.type == "cuda" else 1
         self.networks = [(network.to(self.device), weight) for network, weight in _load(found)]
         first = self.networks[0][0]
         self.rate = int(first.samplerate)
@@ -60,6 +58,8 @@ class Demucs:
         fall = np.arange(self.piece - self.piece // 2, 0, -1)
         weight = np.concatenate([rise, fall]).astype(np.float32)
         self.weight = weight / weight.max()
+        noise = 0.1 * torch.randn((1, 2, self.piece), generator=torch.Generator().manual_seed(0))
+        self.batches = Batches(self._voice, noise.to(self.device))
 
     def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """Blocks (n, 2) at `rate` in; the voice's blocks (m, 2) out, the same total length."""
@@ -68,7 +68,8 @@ class Demucs:
         waiting: list[Samples] = []
         joined = np.zeros((2, self.piece), np.float32)  # weighted sum of the pieces from `start` on, and its weights
         weights = np.zeros(self.piece, np.float32)
-        batch = (self.batch_size - 1) * self.stride + self.piece
+        at_once = self.batches.at_once
+        batch = (at_once - 1) * self.stride + self.piece
         more = iter(blocks)
         ended = False
         while not ended:
@@ -84,8 +85,8 @@ class Demucs:
             waiting = []
             last = held if ended else held - self.piece + 1
             starts = list(range(start, last, self.stride))
-            for first in range(0, len(starts), self.batch_size):
-                group = starts[first : first + self.batch_size]
+            for first in range(0, len(starts), at_once):
+                group = starts[first : first + at_once]
                 voices = self._run([_padded(sound, at - origin, self.piece) for at in group])
                 for at, voice in zip(group, voices, strict=True):
                     length = min(self.piece, held - at)
@@ -101,22 +102,25 @@ class Demucs:
             sound, origin = sound[keep - origin :], keep
 
     def _run(self, pieces: list[Samples]) -> Samples:
-        """The voice of whole pieces, (n, 2, piece) float32, in one forward pass."""
+        """The voice of whole pieces, (n, 2, piece) float32."""
         import torch
 
-        mix = torch.from_numpy(np.stack(pieces)).to(self.device)
+        result: Samples = self.batches(torch.from_numpy(np.stack(pieces)).to(self.device)).cpu().numpy()
+        return result
+
+    def _voice(self, mix: Any) -> Any:
+        """The networks' voices by their shares, (n, 2, piece), of as many pieces; what `Batches` runs."""
+        import torch
+
         voice = torch.zeros_like(mix)
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # the flash attention taken instead is an eighth faster here
         try:
-            exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False)
-            with torch.inference_mode(), exact:
-                for network, weight in self.networks:
-                    voice += weight * network(mix)[:, self.vocals]
+            for network, weight in self.networks:
+                voice += weight * network(mix)[:, self.vocals]
         finally:
             torch.backends.mha.set_fastpath_enabled(before)
-        result: Samples = voice.cpu().numpy()
-        return result
+        return voice
 
 
 def _padded(sound: Samples, start: int, size: int) -> Samples:

@@ -70,16 +70,16 @@ class Ramp(torch.nn.Module):
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("at_once", [1, 3])
 def test_pieces_of_every_length_are_joined_as_apply_model_joins_them(
-    demucs: Demucs, overlap: float, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    demucs: Demucs, overlap: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ramp = Ramp()
     piece = ramp.valid_length(0)
     monkeypatch.setattr(demucs, "networks", [(ramp, 1.0)])
     monkeypatch.setattr(demucs, "piece", piece)
     monkeypatch.setattr(demucs, "stride", int((1 - overlap) * piece))
-    monkeypatch.setattr(demucs, "batch_size", batch_size)
+    monkeypatch.setattr(demucs.batches, "at_once", at_once)
     monkeypatch.setattr(demucs, "device", torch.device("cpu"))
     rise = np.arange(1, piece // 2 + 1)
     weight = np.concatenate([rise, np.arange(piece - piece // 2, 0, -1)]).astype(np.float32)
@@ -107,7 +107,7 @@ def test_no_more_than_a_batch_is_held(demucs: Demucs, monkeypatch: pytest.Monkey
 
     for block in demucs(blocks()):
         given += len(block)
-        assert taken - given <= demucs.batch_size * demucs.piece + demucs.piece + 44_100
+        assert taken - given <= demucs.batches.at_once * demucs.piece + demucs.piece + 44_100
     assert given == taken
 
 

@@ -29,6 +29,7 @@ from catalog.records import RATE, Span
 from corpus_builder.audio import Track
 from corpus_builder.config import Diarize
 from corpus_builder.diarize.parts import NEAR, Voice, assemble, link, unit, windows
+from corpus_builder.gpu import Batches
 from corpus_builder.models import PART_FILES, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
 from corpus_builder.protocols import Diarization, Progress
 
@@ -149,8 +150,9 @@ def load_pipeline(found: Found, step: float) -> Any:
     pipeline.get_segmentations = lambda file, hook=None: _segmentations(pipeline, file)
     if isinstance(pipeline._embedding.model_, BaseWeSpeakerResNet):
         fold_batch_norm(pipeline._embedding.model_.resnet)
+        maps_of = batches_of_maps(pipeline)
         pipeline.get_embeddings = lambda file, segmentations, exclude_overlap=False, hook=None: _embeddings(
-            pipeline, file, segmentations, exclude_overlap
+            pipeline, maps_of, file, segmentations, exclude_overlap
         )
     return pipeline
 
@@ -200,6 +202,17 @@ def fold_batch_norm(resnet: Any) -> None:
     resnet.to(memory_format=torch.channels_last)
 
 
+def batches_of_maps(pipeline: Any) -> Batches:
+    """pyannote's ResNet up to its pooling, by batches: from filter banks (n, frames, 80) to feature maps."""
+    import torch
+
+    model = pipeline._embedding.model_
+    size = round(pipeline._segmentation.duration * RATE)
+    noise = 0.1 * torch.randn((1, 1, size), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return Batches(model.resnet.forward_frames, model.compute_fbank(noise.to(pipeline._embedding.device)))
+
+
 def _segmentations(pipeline: Any, file: dict[str, Any]) -> Any:
     """Every window's speaker activity, shape (windows, frames, 3), zero away from speech and there uncomputed."""
     import torch
@@ -223,16 +236,17 @@ def _segmentations(pipeline: Any, file: dict[str, Any]) -> Any:
     return SlidingWindowFeature(activity, SlidingWindow(start=0.0, duration=inference.duration, step=inference.step))
 
 
-def _embeddings(pipeline: Any, file: dict[str, Any], segmentations: Any, exclude_overlap: bool) -> NDArray[np.float32]:
+def _embeddings(
+    pipeline: Any, maps_of: Batches, file: dict[str, Any], segmentations: Any, exclude_overlap: bool
+) -> NDArray[np.float32]:
     """The voice of every speaker in every window, shape (windows, 3, dimension): pyannote's `get_embeddings`.
 
+    `maps_of` gives the residual network's feature maps for windows' filter banks.
     Where nobody speaks in a window the row is a constant, which the pipeline never looks at.
     """
     import torch
 
-    model = pipeline._embedding.model_
-    device = pipeline._embedding.device
-    at_once = 1 if device.type == "cpu" else 32  # a processor's cache holds one window's feature maps
+    model, device = pipeline._embedding.model_, pipeline._embedding.device
     size, step = round(pipeline._segmentation.duration * RATE), round(pipeline._segmentation.step * RATE)
     sound = file["waveform"][0]
     activity = np.nan_to_num(segmentations.data).astype(np.float32)
@@ -243,12 +257,13 @@ def _embeddings(pipeline: Any, file: dict[str, Any], segmentations: Any, exclude
         masks = np.where(enough, alone, activity)
     result = np.ones((*activity.shape[::2], model.dimension), np.float32)
     wanted = np.flatnonzero(activity.any((1, 2)))
+    at_once = maps_of.at_once
     with torch.inference_mode():
         for first in range(0, len(wanted), at_once):
             group = wanted[first : first + at_once]
             batch = torch.stack([_window(sound, index * step, size) for index in group])[:, None].to(device)
             weights = torch.from_numpy(masks[group].transpose(0, 2, 1)).to(device)
-            maps = model.resnet.forward_frames(model.compute_fbank(batch))
+            maps = maps_of(model.compute_fbank(batch))
             found = model.resnet.forward_embedding(maps, weights=weights)[1].cpu().numpy()
             silent = ~activity[group].any(1)
             found[silent] = 1.0
