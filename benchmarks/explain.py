@@ -39,11 +39,16 @@ CLASSIFIER = ClassifierSettings(
 
 
 def run(
-    clips: list[Floats], speakers: list[str], kind: Kind, seed: int, classifier: ClassifierSettings = CLASSIFIER
+    clips: list[Floats],
+    speakers: list[str],
+    kind: Kind,
+    seed: int,
+    classifier: ClassifierSettings = CLASSIFIER,
+    speeds: int = 0,
 ) -> tuple[ExplainStudy, Material]:
     """Plant, train on three quarters of the speakers, explain on the others' pieces."""
     others = set(held_out(speakers, seed))
-    made_of = material(clips, speakers, kind, seed, set(speakers) - others)
+    made_of = material(clips, speakers, kind, seed, set(speakers) - others, speeds)
     train, test = ([i for i, s in enumerate(made_of.speakers) if (s in others) == side] for side in (False, True))
     rng = np.random.default_rng(seed)
     test = sorted(int(i) for i in rng.permutation(test)[:MOST])
@@ -182,6 +187,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--changes", default=",".join([*CHANGES, "nothing"]))
     parser.add_argument("--seeds", help="of each change; by default 5, and 20 of nothing")
+    parser.add_argument("--speeds", type=int, default=0, help="further readings of the training clips, other speeds")
     parser.add_argument("--speed", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -196,7 +202,7 @@ def main() -> None:
             if any(one["change"] == kind and one["seed"] == seed for one in done):
                 continue
             begun = time.process_time()
-            study, made_of = run(clips, speakers, kind, seed)
+            study, made_of = run(clips, speakers, kind, seed, speeds=given.speeds)
             told = figures(study, made_of, kind, seed, time.process_time() - begun)
             done.append(told)
             with given.results.open("a") as file:

@@ -20,7 +20,7 @@ SHARE = 0.25
 """Of a GPU's free memory, what one batch may take: other networks, and other workers, are still to come."""
 
 MOST = 32
-"""Inputs in a batch; more are no faster (docs/benchmarks.md)."""
+"""Inputs in a batch, as many as pyannote takes by default; what other sizes gain has not been measured."""
 
 
 class Batches:
