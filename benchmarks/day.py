@@ -33,8 +33,9 @@ from catalog.store import open_catalog
 from corpus_builder.audio import Decoder, Track
 from corpus_builder.config import Settings
 from corpus_builder.diarize.embedded import Embedded
+from corpus_builder.engines import Models
 from corpus_builder.music import MusicDetector, MusicFindings
-from corpus_builder.pipeline import Models, process
+from corpus_builder.pipeline import process
 from corpus_builder.plan import make_plan
 from corpus_builder.protocols import Progress
 from corpus_builder.quality import Mos

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from catalog.records import RATE
-from corpus_builder.audio import Samples, write_clip
+from corpus_builder.audio import Decoder, Samples, write_clip
 from corpus_builder.ffmpeg import ffmpeg_path
 from corpus_builder.fingerprint import Hashes, fingerprint
 from corpus_builder.matches import find_matches, joined
-from corpus_builder.near_duplicates import read_clip
 
 AGAIN: dict[str, tuple[str, ...]] = {
     "mp3, 32 kbit/s": (".mp3", "-b:a", "32k"),
@@ -34,13 +33,18 @@ AGAIN: dict[str, tuple[str, ...]] = {
 NOISE_DB = (20, 10)
 
 
+def decoded(path: Path) -> Samples:
+    """A file's sound, (n,) at 16 kHz."""
+    return np.concatenate([block[:, 0] for block in Decoder(path, RATE)])
+
+
 def cut(folder: Path) -> list[Samples]:
     """Clips of 3 to 12 s, at most four minutes of a recording."""
     dice = random.Random(0)
     clips = []
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a") and "fsdd" not in path.parts:
-            sound, at = read_clip(path)[: 240 * RATE], 0
+            sound, at = decoded(path)[: 240 * RATE], 0
             while len(sound) - at >= 3 * RATE:
                 length = int(dice.uniform(3, 12) * RATE)
                 if len(sound[at : at + length]) >= 3 * RATE:
@@ -55,7 +59,7 @@ def again(sound: Samples, options: tuple[str, ...], folder: Path) -> Samples:
     write_clip(folder / "a.wav", sound)
     command = [str(ffmpeg_path()), "-y", "-v", "error", "-i", str(folder / "a.wav"), *how, str(folder / f"b{ending}")]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return read_clip(folder / f"b{ending}")
+    return decoded(folder / f"b{ending}")
 
 
 def shifted(sound: Samples, dice: random.Random) -> Samples:

@@ -31,8 +31,7 @@ from catalog.records import RATE
 from catalog.store import open_catalog
 from catalog.text import plain
 from catalog.whisper import load_whisper, transcribe
-from corpus_builder.audio import Decoder, write_clip
-from corpus_builder.transcribe import read_clip
+from corpus_builder.audio import Decoder, read_clip, write_clip
 
 DATA = Path(os.environ["PDID_TEST_DATA"])
 PAUSE = np.zeros(int(0.7 * RATE), np.float32)

@@ -121,10 +121,10 @@ class Decoder:
         kind: tuple[str, str, int] | None = None
         for frame in frames:
             if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
-                if resampler:
-                    yield from (_array(out, self.channels) for out in resampler.resample(None))
-                resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
-                native = av.AudioResampler(format="flt", layout="mono")
+                yield from self._rest(resampler, native)
+                # a second at a time: an array of each 20 ms costs as much as decoding them
+                resampler = av.AudioResampler("flt", layout, self.rate, self.rate)
+                native = av.AudioResampler("flt", "mono", None, frame.sample_rate)
             assert resampler
             assert native
             if self.meter and frame.sample_rate == self.meter.rate and self.meter.wants(frame.samples):
@@ -133,7 +133,15 @@ class Decoder:
             yield from (_array(out, self.channels) for out in resampler.resample(frame))
         if resampler is None:
             raise MediaError("no sound can be decoded from this file: it is empty, cut off or damaged")
-        yield from (_array(out, self.channels) for out in resampler.resample(None))
+        yield from self._rest(resampler, native)
+
+    def _rest(self, resampler: av.AudioResampler | None, native: av.AudioResampler | None) -> Iterator[Samples]:
+        """What the resamplers still hold: to the caller, and to the meter."""
+        if native and self.meter:
+            for out in native.resample(None):
+                self.meter.add(_array(out, 1)[:, 0])
+        if resampler:
+            yield from (_array(out, self.channels) for out in resampler.resample(None))
 
 
 def _array(frame: av.AudioFrame, channels: int) -> Samples:
@@ -274,3 +282,20 @@ def write_clip(path: Path, audio: Samples) -> None:
         out.setframerate(RATE)
         out.writeframes(pcm.tobytes())
     os.replace(beside, path)
+
+
+def read_clip(path: Path) -> Samples:
+    """A clip as `write_clip` leaves it, float32 (n,) at 16 kHz.
+
+    Raises PdidError where it is missing or something else.
+    """
+    try:
+        with wave.open(str(path), "rb") as file:
+            form = (file.getframerate(), file.getnchannels(), file.getsampwidth())
+            pcm = file.readframes(file.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it ends too soon"
+        raise PdidError(f"the clip {path} can't be read: {reason}") from None
+    if form != (RATE, 1, 2) or not pcm:
+        raise PdidError(f"the clip {path} is not as it was written: expected 16-bit mono WAV at 16 kHz")
+    return np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)

@@ -29,7 +29,7 @@ from corpus_builder.plan import STAGES, Plan, make_plan
 from corpus_builder.workers import SCRATCH, Job, NoRoom, attempt
 
 if TYPE_CHECKING:
-    from corpus_builder.pipeline import Models
+    from corpus_builder.engines import Models
 
 ATTEMPTS = 3
 """Workers that a source may lose: nodes go away, but a source that kills its worker must come to an end."""
@@ -49,7 +49,7 @@ class Worker:
 
     def ready(self) -> str:
         """Get ready for work; the id of this node. Raises PdidError where it would not work as the driver would."""
-        from corpus_builder.pipeline import Models  # imports torch
+        from corpus_builder.engines import Models
 
         node = platform.node()
         if not self.sign.is_dir():

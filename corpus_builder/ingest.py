@@ -39,7 +39,7 @@ from corpus_builder.survey import Known, Need, Task, read_known, task_of
 from corpus_builder.workers import SCRATCH, Job, Pool, processes, work
 
 if TYPE_CHECKING:
-    from corpus_builder.pipeline import Models
+    from corpus_builder.engines import Models
 
 POLL_S = 0.2
 """Seconds between looks at what has been downloaded, while processes are at work."""
@@ -201,11 +201,12 @@ class _Run:
 
     def _models(self, warm: bool = False) -> Models:
         """The models, each loaded when it is first needed, or now: best while the first download goes on."""
-        from corpus_builder.pipeline import Models  # imports torch
+        from corpus_builder.engines import Models
 
         models = Models(self.plan, os.cpu_count() or 1)
-        for name in ("music", "speech", "diarizer", "dnsmos") if warm else ():
-            getattr(models, name)
+        if warm:
+            _ = models.music, models.speech
+            models.load_rest()
         return models
 
     def _in_pool(self, arrivals: Arrivals) -> Iterator[Outcome]:

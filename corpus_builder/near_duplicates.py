@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
@@ -26,9 +27,10 @@ from catalog.duplicates import (
     fingerprints_are_stale,
     write_fingerprints,
 )
-from catalog.records import RATE, Duplicate
+from catalog.errors import PdidError
+from catalog.records import Duplicate
 from catalog.store import Catalog, open_catalog
-from corpus_builder.audio import Decoder, MediaError, Samples
+from corpus_builder.audio import read_clip
 from corpus_builder.fingerprint import METHOD, Hashes, fingerprint
 from corpus_builder.ingest import COMMIT_WAIT_S
 from corpus_builder.matches import PART, Prints, find_matches
@@ -114,21 +116,30 @@ def _stored(catalog: Catalog, made: Mapping[str, Hashes]) -> Iterator[Mapping[st
 
 def _fingerprints(corpus: Path, missing: int) -> Iterator[tuple[str, Hashes]]:
     """The fingerprint of each clip without one, of which there are `missing`, where its file can be read."""
-    for name, path in _shown(_without(corpus) if missing else (), "fingerprints", missing):
+
+    def one(path: str) -> Hashes | None:
         try:
-            if os.path.isfile(f"{corpus}/{path}"):
-                yield name, fingerprint(read_clip(corpus / path))
-        except MediaError:
-            continue
+            return fingerprint(read_clip(corpus / path))
+        except PdidError:
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = (pair for page in _without(corpus) for pair in zip(page, pool.map(one, page.values()), strict=True))
+        for name, words in _shown(made if missing else (), "fingerprints", missing):
+            if words is not None:
+                yield name, words
 
 
-def _without(corpus: Path) -> Iterator[tuple[str, str]]:
-    """Clips without a fingerprint and their paths, in order; each once, whatever becomes of it."""
-    page = {"": ""}
-    while page:
+def _without(corpus: Path) -> Iterator[dict[str, str]]:
+    """Clips without a fingerprint and their paths, page by page, in order; each once, whatever becomes of it."""
+    last = ""
+    while True:
         with open_catalog(corpus, wait_s=COMMIT_WAIT_S) as catalog:
-            page = clips_without_fingerprint(catalog, METHOD, max(page))
-        yield from page.items()
+            page = clips_without_fingerprint(catalog, METHOD, last)
+        if not page:
+            return
+        yield page
+        last = max(page)
 
 
 def _shown(steps: Iterable[T], what: str, number: int | None = None) -> Iterable[T]:
@@ -136,9 +147,3 @@ def _shown(steps: Iterable[T], what: str, number: int | None = None) -> Iterable
     total = len(steps) if isinstance(steps, Sized) else number
     off = not (total and sys.stderr.isatty())
     return track(steps, what, total, console=Console(stderr=True), transient=True, disable=off)
-
-
-def read_clip(path: Path) -> Samples:
-    """A clip's sound, shape (n,) at 16 kHz. Raises MediaError if it is none."""
-    blocks: Sequence[Samples] = [block[:, 0] for block in Decoder(path, RATE)]
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -17,23 +17,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from catalog.memory import keep_freed_memory
 from catalog.records import RATE, Mark, Reject, Segment, Source, SourceResult, Span, SpeakerVoice, Stage, Status
 from corpus_builder.audio import BandwidthMeter, Decoder, Track, probe, write_clip
-from corpus_builder.diarize.embedded import Embedded
-from corpus_builder.loudness import level
-from corpus_builder.music import MusicDetector
+from corpus_builder.engines import Models, beside
+from corpus_builder.music import MusicFindings
 from corpus_builder.pauses import find_dips, find_pauses, frame_levels
 from corpus_builder.plan import STAGES, Plan
 from corpus_builder.previews import write_preview
-from corpus_builder.protocols import Diarizer, Separator, Turn
-from corpus_builder.quality import Dnsmos, clipped_share, judge, snr_db
+from corpus_builder.protocols import Progress, Turn
+from corpus_builder.quality import clipped_share, judge, snr_db
 from corpus_builder.segment import Findings, Piece, cut
-from corpus_builder.separate import Demucs, separate_spans
+from corpus_builder.separate import separate_spans
 from corpus_builder.spans import join_spans, subtract, touching
-from corpus_builder.vad import SpeechDetector
 
 StageProgress = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done."""
@@ -43,50 +39,6 @@ NO_SPEECH = (Reject.SILENCE, Reject.MUSIC, Reject.NOT_SPEECH)
 SILENT_DBFS = -50.0
 SOFT = round(0.3 * RATE)  # the ends of words that a speech detector may miss
 HOP = RATE // 100
-
-
-class Models:
-    """The models of a plan, each loaded when first needed and kept for the next source."""
-
-    def __init__(self, plan: Plan, threads: int) -> None:
-        self.plan, self.threads = plan, threads
-        # One thread for each operation: small networks lose more by waiting than they win, and on a busy
-        # machine they can wait for minutes. The big ones raise it while they run (`all_threads`).
-        torch.set_num_threads(1)
-        keep_freed_memory()
-
-    @contextmanager
-    def all_threads(self) -> Iterator[None]:
-        """Let single operations of torch use all of this process's threads."""
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(1)
-
-    @cached_property
-    def music(self) -> MusicDetector:
-        return MusicDetector(self.plan.settings.music)
-
-    @cached_property
-    def speech(self) -> SpeechDetector:
-        return SpeechDetector(self.plan.settings.vad)
-
-    @cached_property
-    def separator(self) -> Separator:
-        return Demucs(self.plan.settings.separate, self.plan.demucs)
-
-    @cached_property
-    def diarizer(self) -> Diarizer:
-        if self.plan.engine == "embedded":
-            return Embedded(self.plan.settings.diarize, self.threads)
-        from corpus_builder.diarize.pyannote import Pyannote  # its import costs seconds
-
-        return Pyannote(self.plan.settings.diarize, self.plan.pyannote)
-
-    @cached_property
-    def dnsmos(self) -> Dnsmos:
-        return Dnsmos()
 
 
 @dataclass(slots=True)
@@ -99,6 +51,11 @@ class _Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.tell(name, 0.0)
+        with self.time(name):
+            yield
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
             yield
@@ -182,16 +139,12 @@ def process(
     marks = {mark.kind: [] for mark in (known.marks if known else ())}  # type: dict[str, list[Mark]]
     for mark in known.marks if known else ():
         marks[mark.kind].append(mark)
-    if "music" not in stands:
-        with clock.stage("music"):
-            found = models.music(sound.mix, clock.progress("music"))
-        _store(marks, music=found.music, music_alone=found.alone)
     if "vad" not in stands:
-        track = sound.mix
-        with clock.stage("vad"):
-            speech = models.speech(track, clock.progress("vad"))
-            shortest = plan.settings.vad.min_speech_ms * RATE // 1000
-            left = [s for s in subtract(speech, _spans(marks, "music_alone")) if len(s) >= shortest]
+        found, speech = _listen(sound.mix, models, clock, "music" not in stands)
+        if found:
+            _store(marks, music=found.music, music_alone=found.alone)
+        shortest = plan.settings.vad.min_speech_ms * RATE // 1000
+        left = [s for s in subtract(speech, _spans(marks, "music_alone")) if len(s) >= shortest]
         _store(marks, speech=left)
     if "separate" not in stands:
         _store(marks, separated=_to_separate(plan, marks, source.n_samples))
@@ -231,6 +184,31 @@ def process(
     everything = tuple(mark for kind in sorted(marks) for mark in marks[kind])
     done = replace(source, status=Status.DONE, error=None)
     return SourceResult(done, known.addresses if known else (), stages, everything, voices, tuple(segments))
+
+
+def _listen(
+    track: Track, models: Models, clock: _Clock, for_music: bool
+) -> tuple[MusicFindings | None, tuple[Span, ...]]:
+    """Music, where that is asked for, and speech: side by side where there are two threads, for both use only one."""
+
+    def speech(progress: Progress) -> tuple[Span, ...]:
+        detector = models.speech
+        with clock.time("vad"):
+            return detector(track, progress)
+
+    def music() -> MusicFindings:
+        with clock.stage("music"):
+            return models.music(track, clock.progress("music"))
+
+    if not for_music or models.threads == 1:
+        found = music() if for_music else None
+        clock.tell("vad", 0.0)
+        return found, speech(clock.progress("vad"))
+    with beside(speech) as heard:
+        found = music()
+        clock.tell("vad", 0.0)
+        models.load_rest()
+        return found, heard.result()
 
 
 def _store(marks: dict[str, list[Mark]], **found: Sequence[Span]) -> None:
@@ -347,6 +325,8 @@ def _measure(
     clock: _Clock,
 ) -> list[Segment]:
     """Bring candidates to their loudness, score them, and write those that the keep rule lets stay."""
+    from corpus_builder.loudness import level  # scipy's filters come along (`corpus_builder/engines.py`)
+
     settings = models.plan.settings
     scored = {s.segment_id: s for s in known.segments} if known and "loudness" in stands else {}
     is_speech = np.zeros(-(-(segments[-1].end if segments else 0) // HOP), bool)

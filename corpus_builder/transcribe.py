@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import wave
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from catalog.annotations import write_transcripts
 from catalog.errors import PdidError
@@ -18,6 +15,7 @@ from catalog.records import RATE, Transcript
 from catalog.store import Clip, open_catalog
 from catalog.texts import untranscribed
 from catalog.whisper import Floats, Hypothesis, Whisper, check_language, transcribe
+from corpus_builder.audio import read_clip
 from corpus_builder.scripts import contradicts
 
 COMMIT_WAIT_S = 600.0
@@ -122,17 +120,3 @@ def _read(corpus: Path, clips: Sequence[Clip]) -> tuple[list[tuple[Clip, Floats]
         except PdidError as error:
             failed.append(Heard(clip, None, str(error)))
     return sounds, failed
-
-
-def read_clip(path: Path) -> Floats:
-    """A clip as ingest writes it, float32 (n,) at 16 kHz. Raises PdidError where it is missing or something else."""
-    try:
-        with wave.open(str(path), "rb") as file:
-            form = (file.getframerate(), file.getnchannels(), file.getsampwidth())
-            pcm = file.readframes(file.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "it ends too soon"
-        raise PdidError(f"the clip {path} can't be read: {reason}") from None
-    if form != (RATE, 1, 2) or not pcm:
-        raise PdidError(f"the clip {path} is not as it was written: expected 16-bit mono WAV at 16 kHz")
-    return np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)

@@ -30,12 +30,28 @@ def model_name() -> str:
     return f"silero-vad-{version('silero-vad')}"
 
 
+class _Steps(torch.nn.Module):
+    """All steps in one call: between two of them Python would wait for whatever runs beside, such as an import."""
+
+    def __init__(self, model: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, steps: torch.Tensor) -> torch.Tensor:
+        """Probabilities (n, n_steps) of steps (n_steps, n, FRAME)."""
+        heard: list[torch.Tensor] = []
+        for step in range(steps.size(0)):
+            heard.append(self.model(steps[step], 16000)[:, 0])
+        return torch.stack(heard, 1)
+
+
 class SpeechDetector:
     """silero over a track of any length."""
 
     def __init__(self, settings: Vad) -> None:
         self.settings = settings
         self.model = load_silero_vad()
+        self.steps = torch.jit.script(_Steps(self.model))
 
     def __call__(self, track: Track, progress: Progress) -> tuple[Span, ...]:
         """Spans of speech in `track` (mono, 16 kHz; silero decimates other rates without a filter)."""
@@ -73,6 +89,6 @@ class SpeechDetector:
         steps = torch.from_numpy(np.array(stretches.transpose(2, 0, 1), order="C"))
         self.model.reset_states()
         with torch.inference_mode():
-            heard = [self.model(step, RATE)[:, 0] for step in steps]
-        result: NDArray[np.float32] = torch.stack(heard[CONTEXT:], 1).numpy()
+            heard = self.steps(steps)[:, CONTEXT:]
+        result: NDArray[np.float32] = heard.numpy()
         return result

@@ -23,7 +23,7 @@ from corpus_builder.plan import Plan
 from corpus_builder.sources import SourceRequest
 
 if TYPE_CHECKING:
-    from corpus_builder.pipeline import Models
+    from corpus_builder.engines import Models
 
 SCRATCH = ".scratch"
 FILLS_SCRATCH = ("decode", "separate")
@@ -202,7 +202,7 @@ _process_corpus: Path
 
 def _start_process(plan: Plan, corpus: Path, threads: int) -> None:
     """Load what a process needs once."""
-    from corpus_builder.pipeline import Models
+    from corpus_builder.engines import Models
 
     global _process_models, _process_corpus
     threading.Thread(target=_end_with_parent, daemon=True).start()

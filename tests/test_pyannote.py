@@ -185,6 +185,7 @@ def test_speakers_of_different_windows_are_linked_and_those_of_one_window_never(
     assert twins[0] != twins[1]
     assert twins[2] in twins[:2]
     assert link([], [], 0.5) == []
+    assert link([None, None, None], [0, 0, 1], 0.5) == [0, 1, 2]  # nobody was ever heard alone
 
 
 def test_speakers_are_named_as_they_appear_and_passing_voices_are_not_speakers() -> None:

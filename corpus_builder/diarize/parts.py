@@ -65,9 +65,9 @@ def link(
     voices, given their `seconds` of speech, and more where they are `narrowband`. Two speakers of one part stay two
     (short ones, of whom the diarizer can't be sure, needn't), and a speaker without a voice stays alone.
     """
-    if len(set(part_of)) < 2:
-        return list(range(len(voices)))
     heard = [i for i, voice in enumerate(voices) if voice is not None]
+    if len(set(part_of)) < 2 or not heard:
+        return list(range(len(voices)))
     length = np.array([SURE_S if seconds is None else seconds[i] for i in heard])
     narrow = np.array([bool(narrowband and narrowband[i]) for i in heard])
     sure: dict[int, list[int]] = {}
