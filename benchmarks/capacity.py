@@ -4,9 +4,9 @@
 
 CORPUS was ingested with workers of one thread each (`pdid ingest --jobs 2` on two processors, or `--executor ray`), so
 that its stages' seconds are those of one processor. P is what a core, or a GPU, costs an hour; F says how many times as
-fast as a core the GPU does what it can do (separation, speakers). Without prices no cost is printed. M is the length of
-a recording. What does not grow with the workers is simulated: one process commits every recording, and the time for
-that, and for what comes once at the end, grows with the catalog as docs/benchmarks.md has measured it.
+fast as a core the GPU does what it can do (separation, and pyannote's speakers). Without prices no cost is printed. M
+is the length of a recording. What does not grow with the workers is simulated: one process commits every recording, and
+the time for that, and for what comes once at the end, grows with the catalog as docs/benchmarks.md has measured it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ PIECES_H, CLIPS_H, VOICES = 500, 200, 2  # pieces and clips an hour of sound, vo
 LINK_S = 3.3 / 20_000**2  # once at the end: seconds of a core for each pair of voices
 CATALOG_B, CLIP_BS = 413, 32_000  # bytes a piece, and bytes a second of kept sound
 KEPT = 0.6  # share of the sound that becomes clips
-ON_GPU = ("separate", "diarize")
 SIZES = (200, 2_000, 20_000, 200_000)  # hours: once, 10, 100 and 1,000 times what PDID began with
 TEAMS = (2, 16, 64, 256, 1024)
 
@@ -36,6 +35,13 @@ def stage_costs(corpus: Path) -> dict[str, float]:
         rows = catalog.all("SELECT stage, sum(seconds) FROM base.stage GROUP BY stage ORDER BY sum(seconds) DESC")
         ((samples,),) = catalog.all("SELECT sum(n_samples) FROM base.source WHERE status = 'done'")
     return {stage: seconds / (samples / 16_000) for stage, seconds in rows}
+
+
+def on_gpu(corpus: Path) -> tuple[str, ...]:
+    """The stages that a GPU takes over: the embedded engine stays on the processors."""
+    with open_catalog(corpus) as catalog:
+        engines = catalog.all("SELECT DISTINCT model FROM base.stage WHERE stage = 'diarize'")
+    return ("separate", "diarize") if any("pyannote" in model for (model,) in engines) else ("separate",)
 
 
 def commit_s(pieces: float) -> float:
@@ -78,8 +84,9 @@ def main() -> None:
     if given.core_price is not None:
         print(f"; 1,000 hours: {1000 * cost * given.core_price:.2f} at {given.core_price} a core-hour", end="")
     if given.gpu_price is not None and given.gpu_speed:
-        fast = sum(each for stage, each in costs.items() if stage in ON_GPU) / given.gpu_speed
-        rest = sum(each for stage, each in costs.items() if stage not in ON_GPU)
+        there = on_gpu(given.corpus)
+        fast = sum(each for stage, each in costs.items() if stage in there) / given.gpu_speed
+        rest = sum(each for stage, each in costs.items() if stage not in there)
         print(f"; {DAY_H / fast:.0f} a GPU-day, with {rest / fast:.1f} cores beside it", end="")
         print(f": {1000 * (fast * given.gpu_price + rest * (given.core_price or 0)):.2f}", end="")
     print("\n")

@@ -176,7 +176,7 @@ def main() -> None:
             if stage not in listed | {"all"}:
                 print(f"| {stage} | | {audio:.0f} | {seconds:.2f} | | |")
         rest = wall - sum(seconds for stage, (seconds, _) in found.items() if stage != "all")
-        print(f"| start, catalog, linking, near-duplicates | | | {rest:.2f} | | |")
+        print(f"| start, catalog, linking, near-duplicates, less what ran side by side | | | {rest:.2f} | | |")
         print(f"| **{name}** | | | **{wall:.1f}** | **{needed_s:.2f}** | **{needed_s / wall:.0%}** |", flush=True)
 
 
