@@ -65,7 +65,6 @@ class Models:
     def separator(self) -> Separator:
         from corpus_builder.separate import Demucs
 
-        self._one_thread()
         return Demucs(self.plan.settings.separate, self.plan.demucs)
 
     @cached_property

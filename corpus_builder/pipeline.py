@@ -99,9 +99,8 @@ class _Sound:
         with self.clock.stage("separate"):
             progress = self.clock.progress("separate")
             out = self.scratch / "voice.f32"
-            separator = self.models.separator  # first: loading leaves one thread
             with self.models.all_threads():
-                return separate_spans(self.path, mix, self.separated, separator, out, progress)
+                return separate_spans(self.path, mix, self.separated, self.models.separator, out, progress)
 
 
 def process(

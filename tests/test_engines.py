@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from catalog.records import RATE
 from corpus_builder.audio import Decoder, Track
@@ -47,6 +48,15 @@ def test_side_by_side_gives_what_one_after_the_other_gives(programme: Track) -> 
     no_music, again = _listen(programme, models(2), _Clock(lambda stage, share: None), for_music=False)
     assert no_music is None
     assert again == speech
+
+
+def test_demucs_is_loaded_with_all_threads_and_leaves_one(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PDID_MODELS", str(models_dir))
+    ours = Models(make_plan(Settings.model_validate({"diarize": {"engine": "embedded"}}), print), 2)
+    with ours.all_threads():
+        assert ours.separator
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
 
 
 def test_a_fault_beside_is_told_of_in_its_own_stage(programme: Track, monkeypatch: pytest.MonkeyPatch) -> None:
