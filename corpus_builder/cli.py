@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from catalog import interrupts
 from catalog.errors import PdidError, UsageError
 
 # command -> (module with a click command of that name, one-line help shown by `pdid --help`)
@@ -63,6 +64,7 @@ def main() -> None:
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
     # before torch is imported: on a busy machine, threads that wait by spinning wait for minutes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    interrupts.listen()
     try:
         code = pdid.main(standalone_mode=False)
         sys.stdout.flush()
