@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from catalog import interrupts
 from catalog.annotations import write_transcripts
 from catalog.errors import PdidError
 from catalog.fetches import forget_media
@@ -180,10 +181,16 @@ class _Run:
     def __init__(
         self, corpus: Path, plan: Plan, jobs: int, watch: Watch, known: Known, web: Web, pool: MakePool
     ) -> None:
-        self.corpus, self.plan, self.jobs, self.watch, self.known, self.web = corpus, plan, jobs, watch, known, web
+        self.corpus, self.plan, self.jobs, self.known, self.web = corpus, plan, jobs, known, web
+        self.tell = watch
         self.pool = pool
         self.done: set[str] = set()  # ids of the sources that this run has committed
         self.fetched: dict[str, Fetched] = {}  # in work, by address
+
+    def watch(self, request: SourceRequest, stage: str, share: float) -> None:
+        """Tell how far a source is. Raises KeyboardInterrupt where a library has swallowed it."""
+        interrupts.check()
+        self.tell(request, stage, share)
 
     def __call__(self, arrivals: Arrivals) -> Iterator[Outcome]:
         here = self.jobs == 1 and self.pool is processes

@@ -17,7 +17,6 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from catalog import interrupts
 from catalog.errors import PdidError
 from catalog.records import Address, Source, SourceResult, Status
 from corpus_builder.plan import Plan
@@ -96,7 +95,6 @@ def attempt(
     def note(name: str, share: float) -> None:
         nonlocal stage
         stage = name
-        interrupts.check()
         tell(name, share)
 
     try:
