@@ -7,16 +7,16 @@ decoded and searched for music.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from catalog.memory import keep_freed_memory
 from corpus_builder.music import MusicDetector
 from corpus_builder.plan import Plan
-from corpus_builder.protocols import Diarizer, Progress, Separator
+from corpus_builder.protocols import Diarizer, Each, Progress, Separator
 from corpus_builder.quality import Dnsmos
 
 if TYPE_CHECKING:
@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Shared = Callable[[str, Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""`Each`, told first which of the models the method is of, as a path of attributes: other processes have it, too."""
+
 
 class Models:
-    """The models of a plan, for a process that may use so many threads."""
+    """The models of a plan, for a process that may use so many threads, and may have others help."""
 
-    def __init__(self, plan: Plan, threads: int) -> None:
-        self.plan, self.threads = plan, threads
+    def __init__(self, plan: Plan, threads: int, shared: Shared | None = None) -> None:
+        self.plan, self.threads, self.shared = plan, threads, shared
         keep_freed_memory()
+
+    def each(self, owner: str) -> Each:
+        """How to compute a method of one of the models for many inputs, say of `diarizer.encoder`."""
+        return partial(self.shared, owner) if self.shared else map
 
     def _one_thread(self) -> None:
         """One thread for each operation of torch: small networks lose more by waiting than they win, and on a busy
@@ -65,7 +72,7 @@ class Models:
     def separator(self) -> Separator:
         from corpus_builder.separate import Demucs
 
-        return Demucs(self.plan.settings.separate, self.plan.demucs)
+        return Demucs(self.plan.settings.separate, self.plan.demucs, self.each("separator"))
 
     @cached_property
     def diarizer(self) -> Diarizer:
@@ -73,10 +80,10 @@ class Models:
         if self.plan.engine == "embedded":
             from corpus_builder.diarize.embedded import Embedded
 
-            return Embedded(self.plan.settings.diarize, self.threads)
+            return Embedded(self.plan.settings.diarize, self.threads, self.each("diarizer.encoder"))
         from corpus_builder.diarize.pyannote import Pyannote
 
-        return Pyannote(self.plan.settings.diarize, self.plan.pyannote)
+        return Pyannote(self.plan.settings.diarize, self.plan.pyannote, self.each("diarizer"))
 
     @cached_property
     def dnsmos(self) -> Dnsmos:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,32 @@ from corpus_builder.audio import Samples, Track
 
 Progress = Callable[[float], None]
 """Called with the share of a stage's work that is done, 0 to 1."""
+
+T = TypeVar("T")
+U = TypeVar("U")
+L = TypeVar("L")
+
+
+class Each(Protocol):
+    """How an engine's method is computed for one input after the other: `map`, or with the help of idle workers.
+
+    Results come in the order of the inputs, which are taken as there is somebody to work on them.
+    """
+
+    def __call__(self, method: Callable[[T], U], inputs: Iterable[T], /) -> Iterator[U]: ...
+
+
+def labelled(each: Each, method: Callable[[T], U], items: Iterable[tuple[L, T]]) -> Iterator[tuple[L, U]]:
+    """The label and the result for each label and input."""
+    labels: deque[L] = deque()
+
+    def inputs() -> Iterator[T]:
+        for label, item in items:
+            labels.append(label)
+            yield item
+
+    for result in each(method, inputs()):
+        yield labels.popleft(), result
 
 
 @dataclass(frozen=True, slots=True)

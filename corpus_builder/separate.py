@@ -23,7 +23,7 @@ from corpus_builder.audio import FLOAT_BYTES, Decoder, Samples, Track
 from corpus_builder.config import Separate
 from corpus_builder.gpu import Batches
 from corpus_builder.models import obtain_demucs, safe_unpickling
-from corpus_builder.protocols import Progress, Separator
+from corpus_builder.protocols import Each, Progress, Separator, labelled
 
 GRID = 160
 """Samples at 16 kHz between instants that are whole samples at 44.1 kHz too (441 there): where regions begin."""
@@ -38,7 +38,7 @@ FADE = 320
 class Demucs:
     """htdemucs as a `Separator`: stereo blocks of any size in, the voice out, flat memory, the same twice."""
 
-    def __init__(self, settings: Separate, found: Found | None = None) -> None:
+    def __init__(self, settings: Separate, found: Found | None = None, each: Each = map) -> None:
         """Load the model that `settings.model` names (or the one already `found`) to the GPU if there is one.
 
         Raises PdidError where it can't be had or read, UsageError where it is no HTDemucs with a `vocals` source.
@@ -46,7 +46,7 @@ class Demucs:
         import torch
 
         found = found or obtain_demucs(settings.model)
-        self.name = found.version
+        self.name, self.each = found.version, each
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [(network.to(self.device), weight) for network, weight in _load(found)]
         first = self.networks[0][0]
@@ -63,11 +63,23 @@ class Demucs:
 
     def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """Blocks (n, 2) at `rate` in; the voice's blocks (m, 2) out, the same total length."""
+        joined = np.zeros((2, self.piece), np.float32)  # weighted sum of the pieces so far from where the next begins
+        weights = np.zeros(self.piece, np.float32)  # and their weights
+        for lengths, voices in labelled(self.each, self.run, self._batches(blocks)):
+            for length, voice in zip(lengths, voices, strict=True):
+                before = (self.piece - length) // 2  # what a short last piece was padded with on its left
+                joined[:, :length] += self.weight[:length] * voice[:, before : before + length]
+                weights[:length] += self.weight[:length]
+                done = min(self.stride, length)
+                yield (joined[:, :done] / weights[:done]).T
+                joined = np.pad(joined[:, self.stride :], ((0, 0), (0, self.stride)))
+                weights = np.pad(weights[self.stride :], (0, self.stride))
+
+    def _batches(self, blocks: Iterable[Samples]) -> Iterator[tuple[list[int], Samples]]:
+        """Pieces, (n, 2, piece), and how many samples of each are in the stream."""
         sound = np.zeros((0, 2), np.float32)  # the input from sample `origin` on
         origin = start = 0  # `start` is where the next piece begins
         waiting: list[Samples] = []
-        joined = np.zeros((2, self.piece), np.float32)  # weighted sum of the pieces from `start` on, and its weights
-        weights = np.zeros(self.piece, np.float32)
         at_once = self.batches.at_once
         batch = (at_once - 1) * self.stride + self.piece
         more = iter(blocks)
@@ -87,25 +99,17 @@ class Demucs:
             starts = list(range(start, last, self.stride))
             for first in range(0, len(starts), at_once):
                 group = starts[first : first + at_once]
-                voices = self._run([_padded(sound, at - origin, self.piece) for at in group])
-                for at, voice in zip(group, voices, strict=True):
-                    length = min(self.piece, held - at)
-                    before = (self.piece - length) // 2  # what a short last piece was padded with on its left
-                    joined[:, :length] += self.weight[:length] * voice[:, before : before + length]
-                    weights[:length] += self.weight[:length]
-                    done = min(self.stride, length)
-                    yield (joined[:, :done] / weights[:done]).T
-                    joined = np.pad(joined[:, self.stride :], ((0, 0), (0, self.stride)))
-                    weights = np.pad(weights[self.stride :], (0, self.stride))
+                pieces = np.stack([_padded(sound, at - origin, self.piece) for at in group])
+                yield [min(self.piece, held - at) for at in group], pieces
             start = starts[-1] + self.stride if starts else start
             keep = max(origin, start - self.piece // 2)  # a short last piece reaches back half a piece
             sound, origin = sound[keep - origin :], keep
 
-    def _run(self, pieces: list[Samples]) -> Samples:
-        """The voice of whole pieces, (n, 2, piece) float32."""
+    def run(self, pieces: Samples) -> Samples:
+        """The voice of whole pieces, both (n, 2, piece) float32; what `each` is given."""
         import torch
 
-        result: Samples = self.batches(torch.from_numpy(np.stack(pieces)).to(self.device)).cpu().numpy()
+        result: Samples = self.batches(torch.tensor(pieces).to(self.device)).cpu().numpy()
         return result
 
     def _voice(self, mix: Any) -> Any:

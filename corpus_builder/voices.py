@@ -21,13 +21,14 @@ from torchaudio.functional import melscale_fbanks
 from catalog.errors import PdidError
 from catalog.records import RATE, Span
 from corpus_builder.audio import Samples, Track
-from corpus_builder.protocols import Progress
+from corpus_builder.protocols import Each, Progress, labelled
 
 NAME = "resemblyzer-0.1.4"
 HOP = RATE // 100  # 10 ms mel hop
 N_FFT = RATE // 40  # 25 ms mel window
 N_MELS = 40
 WINDOW = 160  # mel frames an embedding sees: 1.6 s, what the encoder was trained on
+HALF = WINDOW * HOP // 2
 STRIDE = 10  # mel frames between embeddings: 0.1 s
 EVERY = 2  # windows from one that the network hears to the next: the voice between is the mean of both
 BLOCK_S = 30  # of sound embedded at a time
@@ -119,34 +120,43 @@ class VoiceEncoder:
             result: Vectors = self.net(windows.contiguous()).numpy()
         return result
 
-    def embed(self, track: Track, stretches: Sequence[Span], progress: Progress) -> Embeddings:
+    def embed(self, track: Track, stretches: Sequence[Span], progress: Progress, each: Each = map) -> Embeddings:
         """Embed every 0.1 s of the given stretches of `track` (mono, 16 kHz), every other one by the network.
 
         Sound up to 0.8 s outside a stretch is seen by the windows at its ends. A stretch gives one
         vector per 0.1 s of its length, at least one.
         """
         vectors, centres = [np.zeros((0, 256), np.float32)], [np.zeros(0, np.int64)]
-        band_power = torch.zeros(N_MELS)
+        band_power = np.zeros(N_MELS, np.float32)
         total, done = sum(map(len, stretches)), 0
-        half = WINDOW * HOP // 2
-        for stretch in stretches:
-            for start in range(stretch.start, stretch.end, BLOCK_S * RATE):
-                end = min(start + BLOCK_S * RATE, stretch.end)
-                audio = self._around(track, start - half, end + half)
-                inside = audio[half : half + end - start]
-                level = 10 * np.log10(float(np.mean(inside**2)) + 1e-12)
-                mels = self.mels(audio * np.float32(10 ** (max(0.0, LEVEL_DBFS - level) / 20)))
-                band_power += mels.sum(0)
-                windows = mels.unfold(0, WINDOW, STRIDE).transpose(1, 2)[: max(1, (end - start) // (STRIDE * HOP))]
-                heard = [*range(0, len(windows), EVERY)]
-                if heard[-1] != len(windows) - 1:
-                    heard.append(len(windows) - 1)
-                found = np.concatenate([*self.pool.map(self._vectors, torch.split(windows[heard], BATCH))])
-                vectors.append(_between(found, heard))
-                centres.append(start + np.arange(len(windows), dtype=np.int64) * STRIDE * HOP)
-                done += end - start
-                progress(done / total)
+        blocks = (
+            Span(start, min(start + BLOCK_S * RATE, stretch.end))
+            for stretch in stretches
+            for start in range(stretch.start, stretch.end, BLOCK_S * RATE)
+        )
+        around = ((block, self._around(track, block.start - HALF, block.end + HALF)) for block in blocks)
+        for block, (found, power) in labelled(each, self.hear, around):
+            vectors.append(found)
+            centres.append(block.start + np.arange(len(found), dtype=np.int64) * STRIDE * HOP)
+            band_power += power
+            done += len(block)
+            progress(done / total)
         return Embeddings(np.concatenate(vectors), np.concatenate(centres), self._narrow(band_power))
+
+    def hear(self, audio: Samples) -> tuple[Vectors, Vectors]:
+        """Vectors (k, 256) of a block every 0.1 s, and its power in each band (40,); what `embed` gives to `each`.
+
+        `audio` (n,) is the block with 0.8 s on both sides.
+        """
+        inside = audio[HALF:-HALF]
+        level = 10 * np.log10(float(np.mean(inside**2)) + 1e-12)
+        mels = self.mels(audio * np.float32(10 ** (max(0.0, LEVEL_DBFS - level) / 20)))
+        windows = mels.unfold(0, WINDOW, STRIDE).transpose(1, 2)[: max(1, len(inside) // (STRIDE * HOP))]
+        heard = [*range(0, len(windows), EVERY)]
+        if heard[-1] != len(windows) - 1:
+            heard.append(len(windows) - 1)
+        found = np.concatenate([*self.pool.map(self._vectors, torch.split(windows[heard], BATCH))])
+        return _between(found, heard), mels.sum(0).numpy()
 
     @staticmethod
     def _around(track: Track, start: int, end: int) -> Samples:
@@ -155,10 +165,10 @@ class VoiceEncoder:
         before = max(0, -start)
         return np.pad(audio, (before, end - start - before - len(audio)))
 
-    def _narrow(self, band_power: torch.Tensor) -> bool:
+    def _narrow(self, band_power: Vectors) -> bool:
         """Whether next to no power lies above a telephone's band (60 dB under the rest, per band)."""
         centre_hz = (self.filters.argmax(0) * (RATE / 2) / (len(self.filters) - 1)).numpy()
-        power = band_power.numpy() + 1e-20
+        power = band_power + 1e-20
         above, below = (
             power[centre_hz > NARROW_HZ + 400].mean(),
             power[(centre_hz > 300) & (centre_hz < NARROW_HZ)].mean(),

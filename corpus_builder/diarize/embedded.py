@@ -15,7 +15,7 @@ from corpus_builder.config import Diarize
 from corpus_builder.diarize.clustering import Speakers, find_speakers
 from corpus_builder.diarize.parts import Voice, assemble, link, windows
 from corpus_builder.pauses import frame_levels
-from corpus_builder.protocols import Diarization, Progress
+from corpus_builder.protocols import Diarization, Each, Progress
 from corpus_builder.spans import join_spans, runs, touching
 from corpus_builder.voices import NAME, STRIDE, WINDOW, Embeddings, VoiceEncoder
 
@@ -30,8 +30,8 @@ class Embedded:
 
     name = f"embedded/{NAME}"
 
-    def __init__(self, settings: Diarize, threads: int = 1) -> None:
-        self.settings = settings
+    def __init__(self, settings: Diarize, threads: int = 1, each: Each = map) -> None:
+        self.settings, self.each = settings, each
         self.encoder = VoiceEncoder(threads)
 
     def __call__(self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress) -> Diarization:
@@ -76,7 +76,7 @@ class Embedded:
     ) -> tuple[list[tuple[Span, int]], list[Span], list[_Heard]]:
         """One part: turns with the index of their speaker, where that is doubtful, and the speakers."""
         stretches = join_spans(list(speech), RATE)
-        embeddings = self.encoder.embed(track, stretches, progress)
+        embeddings = self.encoder.embed(track, stretches, progress, self.each)
         n_frames = -(-len(track) // HOP)
         spoken, musical = raster(speech, n_frames), raster(music, n_frames)
         speakers = find_speakers(

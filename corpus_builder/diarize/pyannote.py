@@ -15,7 +15,7 @@ import math
 import os
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from importlib.metadata import version
 from typing import Any
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from catalog.errors import PdidError
 from catalog.hub import Found
 from catalog.records import RATE, Span
-from corpus_builder.audio import Track
+from corpus_builder.audio import Samples, Track
 from corpus_builder.config import Diarize
 from corpus_builder.diarize.parts import NEAR, Voice, assemble, link, unit, windows
 from corpus_builder.gpu import Batches
 from corpus_builder.models import PART_FILES, obtain_pyannote, pyannote_config, pyannote_parts, safe_unpickling
-from corpus_builder.protocols import Diarization, Progress
+from corpus_builder.protocols import Diarization, Each, Progress, labelled
 
 SEGMENTATION_BATCH = 32
 SAME_SPEAKER = 0.5
@@ -43,15 +43,19 @@ EMBEDDING_SAMPLES = 400  # the shortest voice WeSpeaker's network takes: one 25 
 class Pyannote:
     """pyannote.audio's pipeline as a `Diarizer`."""
 
-    def __init__(self, settings: Diarize, found: Found | None = None) -> None:
+    def __init__(self, settings: Diarize, found: Found | None = None, each: Each = map) -> None:
         """Load the pipeline that `settings.model` names (or the one already `found`), to the GPU if there is one.
 
         Raises PdidError where it can't be had or read.
         """
         found = found or obtain_pyannote(settings.model)
-        self.settings = settings
+        self.settings, self.each = settings, each
         self.name = f"pyannote.audio {version('pyannote.audio')} {found.version}"
         self.pipeline = load_pipeline(found, settings.step)
+        self.pipeline.get_segmentations = self._segmentations
+        if has_wespeaker(self.pipeline):
+            self.maps_of = batches_of_maps(self.pipeline)
+            self.pipeline.get_embeddings = self._embeddings
 
     def __call__(self, track: Track, speech: Sequence[Span], music: Sequence[Span], progress: Progress) -> Diarization:
         """Who speaks when within `speech` (sorted spans at 16 kHz). Pure music is expected to be left out of it."""
@@ -107,6 +111,84 @@ class Pyannote:
         overlaps = [place(segment) for segment in output.speaker_diarization.get_overlap()]
         return turns, overlaps, [unit(row) for row in output.speaker_embeddings[: len(names)]]
 
+    def _segmentations(self, file: dict[str, Any], hook: Any = None) -> Any:
+        """Every window's speaker activity, shape (windows, frames, 3), zero away from speech and there uncomputed.
+
+        In place of pyannote's `get_segmentations`.
+        """
+        from pyannote.core import SlidingWindow, SlidingWindowFeature
+
+        inference = self.pipeline._segmentation
+        size, step = round(inference.duration * RATE), round(inference.step * RATE)
+        sound, near = file["waveform"][0], file["near"]
+        starts = range(0, max(1, 1 + math.ceil((len(sound) - size) / step)) * step, step)
+        wanted = [index for index, at in enumerate(starts) if near[at : at + size].any()]
+        frames = inference.model.num_frames(size)
+        activity = np.zeros((len(starts), frames, len(inference.model.specifications.classes)), np.float32)
+        middles = np.round((np.arange(frames) + 0.5) * size / frames).astype(int)
+        groups = (wanted[first : first + inference.batch_size] for first in range(0, len(wanted), inference.batch_size))
+        batches = ((group, _windows(sound, [starts[index] for index in group], size)) for group in groups)
+        done = 0
+        for group, answers in labelled(self.each, self.activity, batches):
+            for index, found in zip(group, answers, strict=True):
+                at = np.minimum(starts[index] + middles, len(sound) - 1)
+                activity[index] = found * near[at][:, None]
+            done += len(group)
+            file["progress"](0.2 * done / len(wanted))
+        window = SlidingWindow(start=0.0, duration=inference.duration, step=inference.step)
+        return SlidingWindowFeature(activity, window)
+
+    def activity(self, windows: Samples) -> Any:
+        """Speaker activity (n, frames, 3) of windows (n, size); what `each` is given."""
+        import torch
+
+        return self.pipeline._segmentation.infer(torch.tensor(windows)[:, None])
+
+    def _embeddings(
+        self, file: dict[str, Any], segmentations: Any, exclude_overlap: bool = False, hook: Any = None
+    ) -> NDArray[np.float32]:
+        """The voice of every speaker in every window, shape (windows, 3, dimension): pyannote's `get_embeddings`.
+
+        Where nobody speaks in a window the row is a constant, which the pipeline never looks at.
+        """
+        inference, dimension = self.pipeline._segmentation, self.pipeline._embedding.model_.dimension
+        size, step = round(inference.duration * RATE), round(inference.step * RATE)
+        sound = file["waveform"][0]
+        activity = np.nan_to_num(segmentations.data).astype(np.float32)
+        masks = activity
+        if exclude_overlap:
+            alone = activity * (activity.sum(2, keepdims=True) < 2)
+            enough = alone.sum(1, keepdims=True) > math.ceil(activity.shape[1] * EMBEDDING_SAMPLES / size)
+            masks = np.where(enough, alone, activity)
+        result = np.ones((*activity.shape[::2], dimension), np.float32)
+        wanted = np.flatnonzero(activity.any((1, 2)))
+        done = 0
+
+        def batches() -> Iterator[tuple[NDArray[np.int64], tuple[Samples, NDArray[np.float32]]]]:
+            at_once = self.maps_of.at_once
+            for first in range(0, len(wanted), at_once):
+                group = wanted[first : first + at_once]
+                yield group, (_windows(sound, [index * step for index in group], size), masks[group])
+
+        for group, found in labelled(self.each, self.heard, batches()):
+            silent = ~activity[group].any(1)
+            result[group] = np.where(silent[:, :, None], np.float32(1), found)
+            done += len(group)
+            file["progress"](0.2 + 0.8 * done / len(wanted))
+        return result
+
+    def heard(self, batch: tuple[Samples, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Voices (n, 3, dimension) in windows (n, size) by who speaks when, (n, frames, 3); what `each` is given."""
+        import torch
+
+        model, device = self.pipeline._embedding.model_, self.pipeline._embedding.device
+        windows, masks = batch
+        with torch.inference_mode():
+            maps = self.maps_of(model.compute_fbank(torch.tensor(windows)[:, None].to(device)))
+            weights = torch.tensor(masks.transpose(0, 2, 1)).to(device)
+            found: NDArray[np.float32] = model.resnet.forward_embedding(maps, weights=weights)[1].cpu().numpy()
+        return found
+
 
 # ---------------------------------------------------------------- the pipeline
 
@@ -123,7 +205,6 @@ def load_pipeline(found: Found, step: float) -> Any:
         warnings.simplefilter("ignore")  # torchcodec's absence: sound is handed over as arrays
         from pyannote.audio import Pipeline
         from pyannote.audio.core.task import Problem, Resolution, Specifications
-        from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
 
         config = pyannote_config(found.folder)
         params = config["pipeline"]["params"]
@@ -147,14 +228,16 @@ def load_pipeline(found: Found, step: float) -> Any:
     tuned: dict[str, Any] = config.get("params") or pipeline.default_parameters()  # type: ignore[no-untyped-call]
     pipeline.instantiate(fit_clustering(tuned, step / usual_step))
     pipeline.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    pipeline.get_segmentations = lambda file, hook=None: _segmentations(pipeline, file)
-    if isinstance(pipeline._embedding.model_, BaseWeSpeakerResNet):
+    if has_wespeaker(pipeline):
         fold_batch_norm(pipeline._embedding.model_.resnet)
-        maps_of = batches_of_maps(pipeline)
-        pipeline.get_embeddings = lambda file, segmentations, exclude_overlap=False, hook=None: _embeddings(
-            pipeline, maps_of, file, segmentations, exclude_overlap
-        )
     return pipeline
+
+
+def has_wespeaker(pipeline: Any) -> bool:
+    """Whether the pipeline's voices are of WeSpeaker's residual network, as the published ones' are."""
+    from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
+
+    return isinstance(pipeline._embedding.model_, BaseWeSpeakerResNet)
 
 
 def enum_member(kind: object, name: str) -> Enum:
@@ -213,68 +296,11 @@ def batches_of_maps(pipeline: Any) -> Batches:
         return Batches(model.resnet.forward_frames, model.compute_fbank(noise.to(pipeline._embedding.device)))
 
 
-def _segmentations(pipeline: Any, file: dict[str, Any]) -> Any:
-    """Every window's speaker activity, shape (windows, frames, 3), zero away from speech and there uncomputed."""
-    import torch
-    from pyannote.core import SlidingWindow, SlidingWindowFeature
-
-    inference = pipeline._segmentation
-    size, step = round(inference.duration * RATE), round(inference.step * RATE)
-    sound, near = file["waveform"][0], file["near"]
-    starts = range(0, max(1, 1 + math.ceil((len(sound) - size) / step)) * step, step)
-    wanted = [index for index, at in enumerate(starts) if near[at : at + size].any()]
-    frames = inference.model.num_frames(size)
-    activity = np.zeros((len(starts), frames, len(inference.model.specifications.classes)), np.float32)
-    middles = np.round((np.arange(frames) + 0.5) * size / frames).astype(int)
-    for first in range(0, len(wanted), inference.batch_size):
-        group = wanted[first : first + inference.batch_size]
-        batch = torch.stack([_window(sound, starts[index], size) for index in group])[:, None]
-        for index, found in zip(group, inference.infer(batch), strict=True):
-            at = np.minimum(starts[index] + middles, len(sound) - 1)
-            activity[index] = found * near[at][:, None]
-        file["progress"](0.2 * (first + len(group)) / len(wanted))
-    return SlidingWindowFeature(activity, SlidingWindow(start=0.0, duration=inference.duration, step=inference.step))
-
-
-def _embeddings(
-    pipeline: Any, maps_of: Batches, file: dict[str, Any], segmentations: Any, exclude_overlap: bool
-) -> NDArray[np.float32]:
-    """The voice of every speaker in every window, shape (windows, 3, dimension): pyannote's `get_embeddings`.
-
-    `maps_of` gives the residual network's feature maps for windows' filter banks.
-    Where nobody speaks in a window the row is a constant, which the pipeline never looks at.
-    """
+def _windows(sound: Any, starts: Sequence[int], size: int) -> Samples:
+    """Samples [start, start + size) of a tensor for every start, (n, size), zeros after its end."""
     import torch
 
-    model, device = pipeline._embedding.model_, pipeline._embedding.device
-    size, step = round(pipeline._segmentation.duration * RATE), round(pipeline._segmentation.step * RATE)
-    sound = file["waveform"][0]
-    activity = np.nan_to_num(segmentations.data).astype(np.float32)
-    masks = activity
-    if exclude_overlap:
-        alone = activity * (activity.sum(2, keepdims=True) < 2)
-        enough = alone.sum(1, keepdims=True) > math.ceil(activity.shape[1] * EMBEDDING_SAMPLES / size)
-        masks = np.where(enough, alone, activity)
-    result = np.ones((*activity.shape[::2], model.dimension), np.float32)
-    wanted = np.flatnonzero(activity.any((1, 2)))
-    at_once = maps_of.at_once
-    with torch.inference_mode():
-        for first in range(0, len(wanted), at_once):
-            group = wanted[first : first + at_once]
-            batch = torch.stack([_window(sound, index * step, size) for index in group])[:, None].to(device)
-            weights = torch.from_numpy(masks[group].transpose(0, 2, 1)).to(device)
-            maps = maps_of(model.compute_fbank(batch))
-            found = model.resnet.forward_embedding(maps, weights=weights)[1].cpu().numpy()
-            silent = ~activity[group].any(1)
-            found[silent] = 1.0
-            result[group] = found
-            file["progress"](0.2 + 0.8 * (first + len(group)) / len(wanted))
+    pieces = [sound[start : start + size] for start in starts]
+    windows = torch.stack([torch.nn.functional.pad(piece, (0, size - len(piece))) for piece in pieces])
+    result: Samples = windows.numpy()
     return result
-
-
-def _window(sound: Any, start: int, size: int) -> Any:
-    """Samples [start, start + size) of a tensor, zeros after its end."""
-    import torch
-
-    piece = sound[start : start + size]
-    return torch.nn.functional.pad(piece, (0, size - len(piece)))
