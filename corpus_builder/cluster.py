@@ -1,7 +1,8 @@
 """The work on a cluster of machines: actors of Ray that hold the models, and a job for each that is idle.
 
-The driver alone writes the catalog. What Ray does by itself: it places the actors, notices that one is lost, and starts
-it anew wherever there is room. Its job does not wait for that: it goes back to the queue, for the next idle actor.
+Those for which there is no job are lent to the others (`corpus_builder/lending.py`). The driver alone writes the
+catalog. What Ray does by itself: it places the actors, notices that one is lost, and starts it anew wherever there is
+room. Its job does not wait for that: it goes back to the queue, for the next idle actor.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import PdidError, UsageError
 from catalog.records import SourceResult
+from corpus_builder.lending import Board, lent
 from corpus_builder.plan import STAGES, Plan, make_plan
 from corpus_builder.workers import SCRATCH, Job, NoRoom, attempt
 
@@ -36,14 +40,16 @@ ATTEMPTS = 3
 CONNECT_S = 10.0
 START_S = 120.0
 """Seconds in which a worker is ready, where there is room for it."""
+RECALL_S = 1.0
+"""Seconds after which a worker that was helping is asked for again."""
 PREFIX = "pdid-scratch-"
 
 
 class Worker:
-    """What runs on the nodes: an actor that holds the models and works on one source at a time."""
+    """What runs on the nodes: an actor that holds the models and works on one source at a time, or helps others."""
 
-    def __init__(self, plan: Plan, corpus: Path, sign: Path) -> None:
-        self.plan, self.corpus, self.sign = plan, corpus, sign
+    def __init__(self, plan: Plan, corpus: Path, sign: Path, board: Any = None) -> None:
+        self.plan, self.corpus, self.sign, self.board = plan, corpus, sign, board
         self.models: Models | None = None
         self.scratch: Path | None = None
 
@@ -65,21 +71,32 @@ class Worker:
                         f"the node {node!r} has {mine.model[stage]!r} for the stage {stage!r}, and the driver has "
                         f"{self.plan.model[stage]!r}: install the same versions and models on all nodes"
                     )
-            self.models = Models(mine, threads=1)
+            self.models = Models(mine, threads=1, shared=partial(lent, self.board) if self.board else None)
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
 
     def work(self, job: Job) -> SourceResult:
         """`workers.attempt`, with scratch files on this node's own disk. Raises NoRoom, with this node's name."""
+        models = self._models()
+        try:
+            self.scratch = self.scratch or own_scratch()
+            return attempt(job, self.corpus, models, lambda stage, share: None, self.scratch)
+        except (NoRoom, OSError) as error:
+            raise NoRoom(f"on the node {platform.node()!r}: {error}") from None
+
+    def help(self, method: str, batch: Any) -> tuple[Any, bool]:
+        """What another worker asks for: a batch through a method of the models, named by a path of attributes.
+
+        The second value, of which Ray makes an object of its own, says no more than that this has ended.
+        """
+        return attrgetter(method)(self._models())(batch), True
+
+    def _models(self) -> Models:
         if self.models is None:  # Ray has started it again while it was idle
             self.ready()
         assert self.models
-        try:
-            self.scratch = self.scratch or own_scratch()
-            return attempt(job, self.corpus, self.models, lambda stage, share: None, self.scratch)
-        except (NoRoom, OSError) as error:
-            raise NoRoom(f"on the node {platform.node()!r}: {error}") from None
+        return self.models
 
 
 def _own(plan: Plan) -> Plan:
@@ -89,16 +106,17 @@ def _own(plan: Plan) -> Plan:
 
 
 class Actors:
-    """A `workers.Pool` of actors."""
+    """A `workers.Pool` of actors, and the board through which they help each other."""
 
-    def __init__(self, ray: ModuleType, actors: list[Any]) -> None:
-        self.ray, self.at_once = ray, 2 * len(actors)
+    def __init__(self, ray: ModuleType, actors: list[Any], board: Any) -> None:
+        self.ray, self.board, self.at_once = ray, board, 2 * len(actors)
         self.queue: deque[Job] = deque()
         self.losses: Counter[str] = Counter()  # workers that died, by source id
         self.no_room: defaultdict[str, dict[str, str]] = defaultdict(dict)  # source id -> id of a node -> why
         self.starting: dict[Any, float] = {}  # since when, of the actors that are getting ready
         self.nodes: dict[Any, str] = {}  # of the others
         self.idle: list[Any] = []
+        self.lent: set[Any] = set()  # idle, too, and on the board
         self.calls: dict[Any, tuple[Any, Job | None]] = {}  # by Ray's reference; no job while an actor gets ready
         for actor in actors:
             self._get_ready(actor)
@@ -123,6 +141,10 @@ class Actors:
         """
         ended: list[tuple[Job, SourceResult | None]] = []
         wait_s = START_S if wait_s is None else wait_s
+        if self.queue and self.lent:
+            wait_s = min(wait_s, RECALL_S)
+            if not self.calls:
+                time.sleep(wait_s)
         done, _ = self.ray.wait(list(self.calls), timeout=wait_s) if self.calls else ([], [])
         for call in done:
             actor, job = self.calls.pop(call)
@@ -143,7 +165,7 @@ class Actors:
                     self._lost(actor, job, ended)
                     continue
                 del self.starting[actor]  # it could not even be started
-                if not self.calls and not self.idle:
+                if not self.calls and not self.idle and not self.lent:
                     raise self._unfit(error) from None
             else:
                 self.idle.append(actor)
@@ -157,8 +179,10 @@ class Actors:
         return ended
 
     def _hand_out(self) -> None:
-        """Give each idle actor the first job that its node has not been too small for."""
+        """Give each idle actor the first job that its node has not been too small for; lend those without a job."""
         passed_over: list[Job] = []
+        if self.queue and self.lent:
+            self._recall()
         while self.idle and self.queue:
             job = self.queue.popleft()
             too_small = self.no_room.get(job.source.source_id, ())
@@ -171,6 +195,22 @@ class Actors:
             there = replace(job, request=replace(job.request, path=job.request.path.absolute()))
             self.calls[fit[-1].work.remote(there)] = fit[-1], job
         self.queue.extendleft(reversed(passed_over))
+        if self.idle and not self.queue:
+            self.board.offer.remote(self.idle)
+            self.lent.update(self.idle)
+            self.idle = []
+
+    def _recall(self) -> None:
+        """Take back the lent actors that help nobody at the moment."""
+        try:
+            home = self.ray.get(self.board.recall.remote())
+        except self.ray.exceptions.RayError:  # the board's node is lost, and what it knew
+            for actor in self.lent:
+                self._get_ready(actor)
+            self.lent.clear()
+        else:
+            self.idle += home
+            self.lent.difference_update(home)
 
     def _give_up(self, ended: list[tuple[Job, SourceResult | None]]) -> None:
         """End the jobs for which every node is too small, of those that have a worker, or will have one soon."""
@@ -218,7 +258,7 @@ def actors(number: int, plan: Plan, corpus: Path, *, address: str | None = None,
     """
     ray = _started(address)
     sign = corpus.absolute() / SCRATCH / f"ray-{uuid.uuid4().hex}"
-    team: list[Any] = []
+    started: list[Any] = []
     try:
         sign.mkdir(parents=True)
         has = ray.cluster_resources()
@@ -230,10 +270,12 @@ def actors(number: int, plan: Plan, corpus: Path, *, address: str | None = None,
             max_restarts=-1,
             scheduling_strategy="SPREAD",
         )
-        team += [remote.remote(plan, corpus.absolute(), sign) for _ in range(number)]
-        yield Actors(ray, team)
+        board = ray.remote(Board).options(num_cpus=0).remote()
+        team = [remote.remote(plan, corpus.absolute(), sign, board) for _ in range(number)]
+        started += [*team, board]
+        yield Actors(ray, team, board)
     finally:
-        for actor in team:
+        for actor in started:
             with suppress(Exception):  # the connection may be gone
                 ray.kill(actor)
         ray.shutdown()

@@ -158,9 +158,9 @@ def test_a_worker_that_died_while_it_was_idle_works_again(
     import ray
 
     with cluster.actors(1, plan, tmp_path, address=nodes.address) as pool:
-        while not pool.idle:
+        while not pool.lent:
             pool.finished(1.0)
-        actor = pool.idle[0]
+        (actor,) = pool.lent
         first = ray.get(actor.__ray_call__.remote(lambda worker: os.getpid()))
         os.kill(first, signal.SIGKILL)
         while True:
