@@ -48,8 +48,8 @@ PREFIX = "pdid-scratch-"
 class Worker:
     """What runs on the nodes: an actor that holds the models and works on one source at a time, or helps others."""
 
-    def __init__(self, plan: Plan, corpus: Path, sign: Path, board: Any = None) -> None:
-        self.plan, self.corpus, self.sign, self.board = plan, corpus, sign, board
+    def __init__(self, plan: Plan, corpus: Path, sign: Path) -> None:
+        self.plan, self.corpus, self.sign = plan, corpus, sign
         self.models: Models | None = None
         self.scratch: Path | None = None
 
@@ -71,7 +71,7 @@ class Worker:
                         f"the node {node!r} has {mine.model[stage]!r} for the stage {stage!r}, and the driver has "
                         f"{self.plan.model[stage]!r}: install the same versions and models on all nodes"
                     )
-            self.models = Models(mine, threads=1, shared=partial(lent, self.board) if self.board else None)
+            self.models = Models(mine, threads=1, shared=partial(lent, self.sign.name))
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
@@ -270,8 +270,8 @@ def actors(number: int, plan: Plan, corpus: Path, *, address: str | None = None,
             max_restarts=-1,
             scheduling_strategy="SPREAD",
         )
-        board = ray.remote(Board).options(num_cpus=0).remote()
-        team = [remote.remote(plan, corpus.absolute(), sign, board) for _ in range(number)]
+        board = ray.remote(Board).options(num_cpus=0, name=sign.name).remote()
+        team = [remote.remote(plan, corpus.absolute(), sign) for _ in range(number)]
         started += [*team, board]
         yield Actors(ray, team, board)
     finally:

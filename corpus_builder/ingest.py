@@ -229,7 +229,9 @@ class _Run:
                     waiting.append(task)
                 continue
             more = arrivals.at_most
-            number = self.jobs if more is None else min(self.jobs, len(waiting) + more)
+            number = self.jobs
+            if more is not None and self.pool is processes:  # a cluster's workers help each other
+                number = min(number, len(waiting) + more)
             with self.pool(number, self.plan, self.corpus) as pool:
                 while (waiting or pool.running or not arrivals.over) and not suspects:
                     while not pool.full:

@@ -69,8 +69,8 @@ class Board:
                 self.free.append(worker)
 
 
-def lent(board: Any, owner: str, method: Callable[[T], U], inputs: Iterable[T]) -> Iterator[U]:
-    """`protocols.Each` with the help of the board's workers, whose models have this method's object at `owner`."""
+def lent(board: str, owner: str, method: Callable[[T], U], inputs: Iterable[T]) -> Iterator[U]:
+    """`protocols.Each` with the help of workers on the board of that name; `owner` is where their models have it."""
     import ray
 
     name = f"{owner}.{method.__name__}"
@@ -102,9 +102,9 @@ def lent(board: Any, owner: str, method: Callable[[T], U], inputs: Iterable[T]) 
         yield first()
 
 
-def _asked(ray: Any, board: Any, name: str, batch: Any) -> list[Any]:
+def _asked(ray: Any, board: str, name: str, batch: Any) -> list[Any]:
     """The board's answer, which is that nobody is idle where the board itself is lost."""
     try:
-        return ray.get(board.help.remote(name, [batch]))  # type: ignore[no-any-return]
-    except ray.exceptions.RayError:
+        return ray.get(ray.get_actor(board).help.remote(name, [batch]))  # type: ignore[no-any-return]
+    except (ray.exceptions.RayError, ValueError):
         return []

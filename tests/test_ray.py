@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -181,6 +181,65 @@ def test_a_worker_that_died_while_it_was_idle_works_again(
     assert result
     assert (result.source.status, result.source.error) == (Status.DONE, None)
     assert not pool.losses
+
+
+class Helps(cluster.Worker):
+    """Begins to work when two of them are ready, and notes what it helped with beside the corpus; one may die of it."""
+
+    def ready(self) -> str:
+        node = super().ready()
+        (self.corpus.parent / f"ready-{node}").touch()
+        return node
+
+    def work(self, job: Job) -> SourceResult:
+        deadline = time.monotonic() + 60
+        while len(list(self.corpus.parent.glob("ready-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return super().work(job)
+
+    def help(self, method: str, batch: Any) -> tuple[Any, bool]:
+        (self.corpus.parent / f"helped-{method}-{time.monotonic_ns()}").touch()
+        with suppress(FileNotFoundError):
+            (self.corpus.parent / "die").unlink()
+            os._exit(9)
+        return super().help(method, batch)
+
+
+@pytest.mark.parametrize("of", ["embedded", "embedded, and a helper dies", "pyannote and Demucs"])
+def test_an_idle_worker_helps_with_the_batches_of_a_source(
+    of: str,
+    nodes: Any,
+    media: list[Path],
+    plan: Plan,
+    models_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if of == "pyannote and Demucs":
+        monkeypatch.setenv("PDID_MODELS", str(models_dir))  # the nodes have it from the time they were started
+        settings = {"separate": {"mode": "always"}, "diarize": {"engine": "pyannote"}}
+        plan = make_plan(Settings.model_validate(settings), lambda line: None)
+    source = media[3:] if plan.demucs else media[:1]  # eight seconds, or forty
+    pools: list[cluster.Actors] = []
+
+    @contextmanager
+    def noted(number: int, plan: Plan, corpus: Path) -> Iterator[cluster.Actors]:
+        with cluster.actors(number, plan, corpus, address=nodes.address) as pool:
+            pools.append(pool)
+            yield pool
+
+    alone = run(source, tmp_path / "alone" / "corpus", plan, jobs=1, pool=noted)
+    monkeypatch.setattr(cluster, "Worker", Helps)
+    if "dies" in of:
+        (tmp_path / "die").touch()
+    together = run(source, tmp_path / "corpus", plan, jobs=2, pool=noted)
+    helped = {file.name.split("-")[1] for file in tmp_path.glob("helped-*")}
+    assert ("separator.run" if plan.demucs else "diarizer.encoder.hear") in helped
+    assert not (tmp_path / "die").exists()
+    assert not pools[1].losses  # a helper's death is no loss of the source's
+    assert [outcome.status for outcome in alone + together] == [Status.DONE] * 2
+    assert rows(tmp_path / "corpus") == rows(tmp_path / "alone" / "corpus")
+    assert_whole(tmp_path / "corpus")
 
 
 class LacksRoom(cluster.Worker):
