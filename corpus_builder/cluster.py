@@ -294,7 +294,7 @@ def _started(address: str | None) -> ModuleType:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         address = "local"
-        options |= {"include_dashboard": False, "object_store_memory": 100 << 20}  # results are small
+        options |= {"include_dashboard": False, "object_store_memory": 100 << 20}  # of batches; the disk takes more
     try:
         if ":" in address:
             host, _, port = address.rpartition("://")[2].rpartition(":")

@@ -183,6 +183,16 @@ def test_a_worker_that_died_while_it_was_idle_works_again(
     assert not pool.losses
 
 
+@contextmanager
+def noted_actors(
+    pools: list[cluster.Actors], nodes: Any, number: int, plan: Plan, corpus: Path
+) -> Iterator[cluster.Actors]:
+    """`cluster.actors` on these nodes, added to `pools`."""
+    with cluster.actors(number, plan, corpus, address=nodes.address) as pool:
+        pools.append(pool)
+        yield pool
+
+
 class Helps(cluster.Worker):
     """Begins to work when two of them are ready, and notes what it helped with beside the corpus; one may die of it."""
 
@@ -221,13 +231,7 @@ def test_an_idle_worker_helps_with_the_batches_of_a_source(
         plan = make_plan(Settings.model_validate(settings), lambda line: None)
     source = media[3:] if plan.demucs else media[:1]  # eight seconds, or forty
     pools: list[cluster.Actors] = []
-
-    @contextmanager
-    def noted(number: int, plan: Plan, corpus: Path) -> Iterator[cluster.Actors]:
-        with cluster.actors(number, plan, corpus, address=nodes.address) as pool:
-            pools.append(pool)
-            yield pool
-
+    noted = partial(noted_actors, pools, nodes)
     alone = run(source, tmp_path / "alone" / "corpus", plan, jobs=1, pool=noted)
     monkeypatch.setattr(cluster, "Worker", Helps)
     if "dies" in of:
@@ -272,13 +276,7 @@ def test_where_one_node_has_no_room_another_does_the_work(
 ) -> None:
     """Where none has, the reasons are in the catalog, and the next run does it."""
     pools: list[cluster.Actors] = []
-
-    @contextmanager
-    def noted(number: int, plan: Plan, corpus: Path) -> Iterator[cluster.Actors]:
-        with cluster.actors(number, plan, corpus, address=nodes.address) as pool:
-            pools.append(pool)
-            yield pool
-
+    noted = partial(noted_actors, pools, nodes)
     monkeypatch.setattr(cluster, "Worker", LacksRoom)
     one, other = (node.node_id for node in nodes.list_all_nodes())
     (tmp_path / "lacking").write_text(json.dumps({one: "disk", other: "memory"}))
