@@ -5,7 +5,8 @@
 CLIPS has `vctk/` and `librispeech/`, whose file names begin with the speaker. Each run plants one change in pieces of
 2.56 s of real speech (`benchmarks/planted_changes.py`), trains a small classifier on three quarters of the speakers to
 tell changed pieces, and explains it on the others. A run's figures are a line of RESULTS.jsonl; what is there is not
-done again, so the whole may be done in parts. Prints the tables of all that is there. --speed times occlusion instead.
+done again, so the whole may be done in parts. Prints the tables of all that is there. --stretch says instead what cues
+the planted stretches have, --speed times occlusion.
 """
 
 from __future__ import annotations
@@ -21,21 +22,34 @@ import numpy as np
 import torch
 
 from asr_experiments.classifier import AccentCnn, ClassifierSettings, train_classifier
-from asr_experiments.explain.deltas import LEVEL, WINDOW
+from asr_experiments.explain.cues import HOP, NAMES, cue_tracks
+from asr_experiments.explain.deltas import FEWEST, LEVEL, WINDOW, WINDOWS, random_windows, spread, window_deltas
 from asr_experiments.explain.occlusion import occlusion
 from asr_experiments.explain.saliency import WAYS
 from asr_experiments.explain.study import ExplainSettings, ExplainStudy, explain_study
 from asr_experiments.features import Floats
-from benchmarks.planted_changes import CHANGED, CHANGES, EXPECTED, PIECE, Kind, Material, material
+from benchmarks.planted_changes import (
+    CHANGED,
+    CHANGES,
+    EXPECTED,
+    PIECE,
+    Kind,
+    Material,
+    change,
+    material,
+    stretch_of,
+)
 from benchmarks.sanity import held_out
 from benchmarks.sanity import material as spoken
 
 NULLS = 20
 MOST = 48  # test pieces of a run
-NULL_EPOCHS = 4  # with nothing to learn, the longer it learns by heart
+SPEEDS = 12  # further readings of the training clips
 CLASSIFIER = ClassifierSettings(
-    crop_frames=PIECE // 160, epochs=12, batch=8, learning_rate=7e-4, channels=(8, 16, 32, 64), specaugment=None
+    crop_frames=PIECE // 160, epochs=12, batch=32, learning_rate=1e-3, channels=(8, 16, 32, 64), specaugment=None
 )
+# with nothing planted there are few pieces, and nothing to learn: the longer, the more by heart
+NULL_CLASSIFIER = replace(CLASSIFIER, epochs=4, batch=8, learning_rate=7e-4)
 
 
 def run(
@@ -44,7 +58,7 @@ def run(
     kind: Kind,
     seed: int,
     classifier: ClassifierSettings = CLASSIFIER,
-    speeds: int = 0,
+    speeds: int = SPEEDS,
 ) -> tuple[ExplainStudy, Material]:
     """Plant, train on three quarters of the speakers, explain on the others' pieces."""
     others = set(held_out(speakers, seed))
@@ -52,8 +66,7 @@ def run(
     train, test = ([i for i, s in enumerate(made_of.speakers) if (s in others) == side] for side in (False, True))
     rng = np.random.default_rng(seed)
     test = sorted(int(i) for i in rng.permutation(test)[:MOST])
-    epochs = min(classifier.epochs, NULL_EPOCHS) if kind == "nothing" else classifier.epochs
-    settings = replace(classifier, seed=seed, epochs=epochs)
+    settings = replace(NULL_CLASSIFIER if kind == "nothing" else classifier, seed=seed)
     made = train_classifier(made_of.mels, made_of.labels, train, settings=settings)
     study = explain_study(
         made,
@@ -91,6 +104,30 @@ def hit(way: str, study: ExplainStudy, made_of: Material) -> float | None:
             frames = [f for start in clip.starts[way] for f in range(start, start + WINDOW)]  # type: ignore[index]
             shares.append(np.mean([place[0] <= frame < place[1] for frame in frames]))
     return float(np.mean(shares)) if shares else None
+
+
+def by_the_stretch(clips: list[Floats], kind: Kind) -> dict[str, float]:
+    """The effect of each cue with the planted stretch itself for windows and no classifier: the mean over the pieces
+    that have the cue there, half of them at least."""
+    rng = np.random.default_rng(0)
+    own, drawn = [], []
+    for piece in (clip[k : k + PIECE] for clip in clips for k in range(0, len(clip) - PIECE + 1, PIECE)):
+        start = stretch_of(piece, rng)
+        tracks = cue_tracks(change(piece, kind, start, rng), PIECE // HOP)
+        own.append(window_deltas(tracks, start // HOP + WINDOW * np.arange(WINDOWS)[None])[0])
+        drawn.append(window_deltas(tracks, random_windows(PIECE // HOP, 200, rng)))
+    scale, there = spread(np.stack(drawn)), ~np.isnan(own)
+    means = np.where(there, own, 0).sum(0) / np.maximum(there.sum(0), 1) / scale
+    return {name: float(means[k]) for k, name in enumerate(NAMES) if there[:, k].mean() >= FEWEST}
+
+
+def strongest_by_the_stretch(clips: list[Floats]) -> str:
+    lines = ["| change | strongest effects where the windows are the stretch |", "|---|---|"]
+    for kind in CHANGES:
+        found = by_the_stretch(clips, kind)
+        order = sorted(found, key=lambda cue: -abs(found[cue]))[:5]
+        lines.append(f"| {kind} | {', '.join(f'{cue} {found[cue]:+.1f}' for cue in order)} |")
+    return "\n".join(lines)
 
 
 def tables(runs: list[dict[str, Any]]) -> str:
@@ -187,14 +224,17 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--changes", default=",".join([*CHANGES, "nothing"]))
     parser.add_argument("--seeds", help="of each change; by default 5, and 20 of nothing")
-    parser.add_argument("--speeds", type=int, default=0, help="further readings of the training clips, other speeds")
-    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--stretch", action="store_true", help="the cues of the planted stretches, no classifier")
+    parser.add_argument("--speed", action="store_true", help="what batches gain occlusion")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.speed:
         print(speed())
         return
     clips, speakers = spoken(given.clips)
+    if given.stretch:
+        print(strongest_by_the_stretch(clips))
+        return
     done = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
     for kind in given.changes.split(","):
         count = NULLS if kind == "nothing" else 5
@@ -202,7 +242,7 @@ def main() -> None:
             if any(one["change"] == kind and one["seed"] == seed for one in done):
                 continue
             begun = time.process_time()
-            study, made_of = run(clips, speakers, kind, seed, speeds=given.speeds)
+            study, made_of = run(clips, speakers, kind, seed)
             told = figures(study, made_of, kind, seed, time.process_time() - begun)
             done.append(told)
             with given.results.open("a") as file:

@@ -26,7 +26,10 @@ PIECE = 256 * RATE // 100  # samples of a piece: 2.56 s
 STRETCH = 75 * RATE // 100  # samples of the change: five windows of 0.15 s
 FADE = RATE // 50  # samples over which a change comes and goes
 SPEED = 0.15  # of another reading
-FORMANTS = 1.8  # the factor
+FORMANTS = 2.2  # the factor, and above how many Hz: moved from 0 on, the first harmonics would go along
+HELD = 400
+SLOPES = (0, 500), (500, 1500)  # Hz; the bands of eGeMAPS' two slopes
+LOUDNESS = 0.33  # the power of a band's energy
 SEMITONES = 12.0
 ORDINARY = 0.25  # of the places for a stretch, which is drawn from those that are most like the whole piece
 NOISE_DB = 3.0  # the burst against the piece's mean power
@@ -81,7 +84,7 @@ def material(
     halves = _halves([speaker for _, speaker in cut], rng)
     sounds, items, labels, owners, places = [], [], [], [], []
     for (piece, speaker), half in zip(cut, halves, strict=True):
-        start = _place(piece, rng)
+        start = stretch_of(piece, rng)
         for label in (CHANGED, PLAIN) if speaker in both and kind != "nothing" else (half,):
             sound = change(piece, kind, start if label == CHANGED else None, rng)
             features, n_valid = log_mel(sound, extractor)
@@ -111,9 +114,9 @@ def _halves(speakers: Sequence[str], rng: np.random.Generator) -> list[str]:
     return labels
 
 
-def _place(piece: Floats, rng: np.random.Generator) -> int:
-    """Where a stretch begins: drawn from the places that are about as loud as the piece as a whole, so that nothing is
-    special about it but the change. A multiple of 10 ms, for every piece, changed or not."""
+def stretch_of(piece: Floats, rng: np.random.Generator) -> int:
+    """Where the stretch of a piece (n,) begins: drawn from the places that are about as loud as the piece as a whole,
+    so that nothing is special about it but the change. A multiple of 10 ms, for every piece, changed or not."""
     power = np.cumsum(np.concatenate([[0], np.sqrt(np.abs(piece))]))
     starts = np.arange(FADE, len(piece) - STRETCH - FADE, 160)
     off = np.abs((power[starts + STRETCH] - power[starts]) / STRETCH - power[-1] / len(piece))
@@ -155,14 +158,33 @@ def _envelope(spectra: torch.Tensor, size: int = LIFTER) -> torch.Tensor:
 
 
 def _formants(spectra: torch.Tensor) -> torch.Tensor:
-    """Spectra (bins, frames) with the peaks of their envelopes moved up by FORMANTS; the tilt stays where it is."""
+    """Spectra (bins, frames) with the peaks of their envelopes moved up from HELD on, by FORMANTS. What else would come
+    along stays: the spectrum's tilt, its slopes over SLOPES, and how loud each frame is."""
     envelope, tilt = _envelope(spectra), _envelope(spectra, TILT)
-    source = torch.arange(len(envelope)) / FORMANTS
+    bin_hz = RATE / WINDOW
+    hz = torch.arange(len(envelope)) * bin_hz
+    source = torch.where(hz < HELD, hz, HELD + (hz - HELD) / FORMANTS) / bin_hz
     low = source.floor().long()
     share = (source - low)[:, None]
     peaks = envelope - tilt
-    moved = (1 - share) * peaks[low] + share * peaks[low + 1]
-    return _as_loud(spectra * torch.exp((moved - peaks).clamp(-6, 6)), spectra)
+    gain = (1 - share) * peaks[low] + share * peaks[(low + 1).clamp(max=len(peaks) - 1)] - peaks
+    drift, reached = torch.zeros_like(gain), gain.new_zeros(gain.shape[1])
+    for start, end in SLOPES:
+        band = (hz >= start) & (hz < end)
+        centred = hz[band] - hz[band].mean()
+        slope = (centred[:, None] * gain[band]).sum(0) / centred.square().sum()
+        drift[band] = reached + slope * (hz[band] - start)[:, None]
+        reached = reached + slope * (end - start)
+    drift[hz >= SLOPES[-1][1]] = reached
+    moved = spectra * torch.exp((gain - drift).clamp(-6, 6))
+    loud, wanted = (_loudness(part) for part in (moved, spectra))
+    return moved * (wanted / loud).pow(0.5 / LOUDNESS).clamp(max=10)
+
+
+def _loudness(spectra: torch.Tensor) -> torch.Tensor:
+    """How loud frames are, (frames,): the sum over 26 mel bands of a power of each one's energy, as eGeMAPS has it."""
+    bands = torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 20.0, RATE / 2, 26, RATE)
+    return (bands.T @ spectra.abs().square()).clamp(min=1e-10).pow(LOUDNESS).sum(0)
 
 
 def _as_loud(spectra: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -25,8 +25,19 @@ from asr_experiments.explain.study import (
 )
 from asr_experiments.features import Floats, MelArrays, Shape
 from asr_experiments.studies import EXPLAIN_CLIPS, explain_clips
-from benchmarks.explain import CLASSIFIER, figures, hit, right, run, tables
-from benchmarks.planted_changes import CHANGED, CHANGES, PIECE, PLAIN, STRETCH, Kind, Material, change, material
+from benchmarks.explain import CLASSIFIER, by_the_stretch, figures, hit, right, run, tables
+from benchmarks.planted_changes import (
+    CHANGED,
+    CHANGES,
+    EXPECTED,
+    PIECE,
+    PLAIN,
+    STRETCH,
+    Kind,
+    Material,
+    change,
+    material,
+)
 from benchmarks.sanity import material as spoken
 from catalog.errors import UsageError
 from tests.digits import digits_rows, untrained_folder, write_rows
@@ -35,8 +46,8 @@ from tests.speech import one_thread
 
 __all__ = ["one_thread"]
 
-# Fewer epochs on a third of the clips; benchmarks/explain.py runs the whole.
-REDUCED = replace(CLASSIFIER, epochs=8)
+# A third of the clips, each read once; benchmarks/explain.py runs the whole.
+REDUCED = replace(CLASSIFIER, epochs=8, batch=8, learning_rate=7e-4)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,7 @@ def clips(test_data: Path) -> tuple[list[Floats], list[str]]:
 
 @pytest.fixture(scope="module")
 def planted(clips: tuple[list[Floats], list[str]]) -> tuple[ExplainStudy, Material]:
-    return run(*clips, "noise", 0, REDUCED)
+    return run(*clips, "noise", 0, REDUCED, speeds=0)
 
 
 # ---------------------------------------------------------------- planted changes
@@ -86,7 +97,7 @@ def test_the_three_agree_more_than_by_chance(planted: tuple[ExplainStudy, Materi
 
 
 def test_with_nothing_planted_no_cue_counts(clips: tuple[list[Floats], list[str]]) -> None:
-    study, made_of = run(clips[0][::2], clips[1][::2], "nothing", 0, REDUCED)
+    study, made_of = run(clips[0][::2], clips[1][::2], "nothing", 0)
     assert not any(made_of.places)
     for profile in study.profiles.values():
         assert [cell.cue for cell in profile.all if cell.p is not None] == [*NAMES, *NAMES]  # all were asked
@@ -119,6 +130,16 @@ def test_a_change_is_in_its_stretch_and_nowhere_else(clips: tuple[list[Floats], 
     rest = start + STRETCH
     expected = plain[start : PIECE - STRETCH] if kind == "pause" else plain[rest + 400 :]
     assert changed[rest if kind == "pause" else rest + 400 :] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_windows_on_the_stretch_show_the_planted_cue_most(clips: tuple[list[Floats], list[str]], kind: Kind) -> None:
+    found = by_the_stretch(clips[0], kind)
+    strongest = max(found, key=lambda cue: abs(found[cue]))
+    assert right(kind, strongest, found[strongest])
+    if kind == "formants":
+        others = {cue: abs(found[cue]) for cue in found if cue not in EXPECTED[kind]}
+        assert max(others.values()) < 0.6 * found["F1"]
 
 
 def test_half_of_each_speakers_pieces_are_changed(clips: tuple[list[Floats], list[str]]) -> None:

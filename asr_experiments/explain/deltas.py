@@ -135,7 +135,7 @@ def cells(material: Material, classes: Sequence[str], seed: int = 0, *, against_
     who = np.array([speakers.index(name) for name in material.speakers], np.int64)
     which = np.array([classes.index(label) for label in material.labels], np.int64)
     draws = material.drawn.shape[1]
-    scale = _scale(material.drawn)
+    scale = spread(material.drawn)
     means = _means(material.salient, who, which, len(classes))
     contrasts = _contrasts(means)
     rng = np.random.default_rng(seed)
@@ -244,7 +244,7 @@ def _contrasts(means: Doubles) -> Doubles:
     return found
 
 
-def _scale(drawn: Doubles) -> Doubles:
+def spread(drawn: Doubles) -> Doubles:
     """How far five random windows of one clip stray, (n_cues,): the root of the clips' mean variance."""
     there = ~np.isnan(drawn)
     n = there.sum(1)
