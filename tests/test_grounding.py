@@ -77,6 +77,13 @@ def test_log_mels_have_a_tone_in_its_place_and_no_level(spoken: list[Floats]) ->
     torch.testing.assert_close(mels[100:], log_mels([spoken[0]])[0], atol=1e-5, rtol=0)
 
 
+def test_what_lies_fifty_decibels_down_is_not_heard() -> None:
+    loud, hum = (np.sin(2 * np.pi * hz * np.arange(8000) / 16_000).astype(np.float32) for hz in (1000, 4000))
+    alone, faint, plain = (log_mels([loud + part])[0][5:45] for part in (0 * hum, 2e-3 * hum, 0.02 * hum))
+    torch.testing.assert_close(faint, alone, atol=1e-4, rtol=0)  # by 54 dB
+    assert float((plain - alone).max()) > 0.3  # by 34 dB
+
+
 @pytest.mark.parametrize("halves", [True, False])
 def test_a_block_is_torchs_convolutions(halves: bool) -> None:
     torch.manual_seed(0)
@@ -152,7 +159,7 @@ def test_a_saved_model_is_the_same_and_a_damaged_one_is_said(spoken: list[Floats
         load_grounding(tmp_path)
     told = json.loads((tmp_path / "grounding.json").read_text()) | {"format": 99}
     (tmp_path / "grounding.json").write_text(json.dumps(told))
-    with pytest.raises(PdidError, match="expected format 1, got 99"):
+    with pytest.raises(PdidError, match="expected format 2, got 99"):
         load_grounding(tmp_path)
 
 

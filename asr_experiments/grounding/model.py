@@ -20,7 +20,7 @@ from asr_experiments.grounding.speech import FRAME_MS, HOP, LAYERS, SHORTEST, WI
 from catalog.errors import PdidError, UsageError
 from catalog.records import RATE
 
-FORMAT = 1
+FORMAT = 2  # 2: log-mels over 50 dB, in place of 80
 MODEL_FILE = "grounding.json"
 WEIGHTS_FILE = "grounding.safetensors"
 

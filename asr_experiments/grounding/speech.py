@@ -24,8 +24,9 @@ from catalog.records import RATE
 N_MELS = 40
 WINDOW = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms
-RANGE_DB = 80.0
-"""What is quieter than the clip's loudest pixel by more than this counts as this quiet."""
+RANGE_DB = 50.0
+"""What is quieter than the clip's loudest pixel by more than this counts as this quiet: further down lie microphones
+and rooms, which tell speakers apart, not words (docs/ground.md has what it gains)."""
 
 WIDTHS = (128, 256, 256, 512, 1024)
 KERNEL = 9

@@ -22,7 +22,14 @@ from asr_experiments.experiment import claim, write_file
 from asr_experiments.features import Floats
 from asr_experiments.grounding.images import Backbone, Bytes, as_batch, read_picture
 from asr_experiments.grounding.loss import triplet_loss
-from asr_experiments.grounding.model import MODEL_FILE, Grounding, load_grounding, new_grounding, save_grounding
+from asr_experiments.grounding.model import (
+    FORMAT,
+    MODEL_FILE,
+    Grounding,
+    load_grounding,
+    new_grounding,
+    save_grounding,
+)
 from asr_experiments.grounding.pairs import Pair, Pairs, check_pictures, name_of
 from asr_experiments.grounding.retrieval import retrieve
 from asr_experiments.grounding.speech import SHORTEST, WIDTHS, log_mels
@@ -64,7 +71,7 @@ def obtain_grounding(
     found. Raises as `train_grounding` does, and UsageError with the line of a picture that can't be read.
     """
     facts = [pairs.fingerprint(), backbone.name, backbone.config, asdict(backbone.preparation), asdict(settings)]
-    folder = corpus / "runs" / f"grounding-{name_of(facts)}"
+    folder = corpus / "runs" / f"grounding-{name_of(FORMAT, facts)}"
     with claim(folder, wait=True):
         if (folder / SCORES_FILE).exists():
             return folder
@@ -106,7 +113,7 @@ def train_grounding(
     same seed gives the same weights; the caller's random state is left as it was. Raises PdidError for a file that
     can't be read and where the loss stops being a number.
     """
-    fingerprint = name_of([[str(p.image), str(p.clip), p.key] for p in pairs], backbone.name, asdict(settings))
+    fingerprint = name_of(FORMAT, [[str(p.image), str(p.clip), p.key] for p in pairs], backbone.name, asdict(settings))
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         made = new_grounding(backbone, settings.widths)
