@@ -104,7 +104,7 @@ def test_the_page_has_the_figures_and_escapes_names() -> None:
     assert "1 of 1 layers and questions" in page
     assert "0 of 1 layers and questions" in page
     assert "planted (planted attribute)" in page
-    assert "3 clips left out shorter than 0.4 s" in page
+    assert "3 clips are left out: shorter than 0.4 s" in page
     assert page.count("<svg") == 2 * 2
 
 

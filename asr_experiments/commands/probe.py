@@ -94,7 +94,7 @@ def probe(ctx: click.Context, /, **chosen: Any) -> None:
     for note in study.notes:
         click.echo(f"note: {note}", err=True)
     for reason, n in study.left_out.items():
-        click.echo(f"{n} clips left out {reason}", err=True)
+        click.echo(f"{n} clips are left out: {reason}", err=True)
     for failure in study.failures():
         click.echo(f"warning: {failure}", err=True)
     click.echo(f"the figures are in {page}", err=True)

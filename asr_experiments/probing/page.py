@@ -63,7 +63,7 @@ def _overview(study: ProbeStudy) -> Section:
             ("layers", str(sum(map(len, study.models.values())))),
         ]
     )
-    said = [*study.notes, *(f"{n:,} clips left out {reason}" for reason, n in study.left_out.items())]
+    said = [*study.notes, *(f"{n:,} clips are left out: {reason}" for reason, n in study.left_out.items())]
     content = join(
         figure(
             "What was looked at",
