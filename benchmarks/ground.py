@@ -1,6 +1,6 @@
 """Audio-visual grounding on spoken digits and rendered ones, voices and fonts held out: recall, and what it took.
 
-    python benchmarks/ground.py FOLDER [--held-out george,theo] [--epochs 12] [--no-key] [--widths …]
+    python benchmarks/ground.py FOLDER [--held-out george,theo] [--epochs 24] [--no-key] [--widths …]
 
 FOLDER takes the pictures, a table of pairs for each speaker held out, and the trained models (FOLDER/model-SPEAKER);
 what is there is not made again, and a training that was stopped goes on after its last whole epoch. $PDID_TEST_DATA
@@ -8,7 +8,7 @@ has clips/fsdd. Training hears takes 5 to 49 of the other five speakers; the tes
 one held out, and, beside it, takes 0 to 4 of those that were heard. Each clip has a picture of its own, 64 × 64, drawn
 in one of the fonts that matplotlib ships: TRAIN_FONTS in training, TEST_FONTS in the test. Prints one table.
 
-The branch is a quarter as wide as the paper's, WIDTHS, so that an epoch takes seconds on one processor; Adam's rate is
+The branch is half as wide as the paper's, WIDTHS, so that an epoch takes seconds on one processor; Adam's rate is
 as much higher (and a little), for its steps count by the weights they come through.
 """
 
@@ -43,7 +43,7 @@ TEST_FONTS = (
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
 SIDE = 64
-WIDTHS, EPOCHS, BATCH, RATE = (32, 64, 64, 128, 256), 12, 32, 1e-3
+WIDTHS, EPOCHS, BATCH, RATE = (64, 128, 128, 256, 512), 24, 32, 1e-3
 
 
 def draw(digit: int, fonts: tuple[str, ...], rng: np.random.Generator) -> Image.Image:
