@@ -1,6 +1,6 @@
 """The study of cues on planted changes: is the planted cue the strongest, and is nothing found where nothing is?
 
-    python benchmarks/explain.py CLIPS RESULTS.jsonl [--changes noise,F0,…] [--seeds 0,1,2,3,4] [--speed]
+    python -m benchmarks.explain CLIPS RESULTS.jsonl [--changes noise,F0,…] [--seeds 0,1,2,3,4] [--speed]
 
 CLIPS has `vctk/` and `librispeech/`, whose file names begin with the speaker. Each run plants one change in pieces of
 2.56 s of real speech (`benchmarks/planted_changes.py`), trains a small classifier on three quarters of the speakers to

@@ -1,6 +1,6 @@
 """What needs published weights: how much Demucs improves speech under music, and pyannote's diarization error.
 
-    PDID_TEST_DATA=FOLDER [PDID_MODELS=FOLDER] python benchmarks/real_weights.py
+    PDID_TEST_DATA=FOLDER [PDID_MODELS=FOLDER] python -m benchmarks.real_weights
 
 Real speech is mixed with real music at known ratios; printed are the scale-invariant signal-to-distortion
 ratio (SI-SDR, Le Roux et al. 2019, eq. 3) before and after separation. Weights that are not on this machine,

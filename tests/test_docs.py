@@ -53,3 +53,15 @@ def test_links_between_the_documents_lead_somewhere(repository: Path) -> None:
     assert len(links) > 5
     for page, found in links:
         assert (page.parent / found).exists(), f"{page.name} points at {found}"
+
+
+def test_a_benchmark_that_needs_another_is_run_as_a_module(repository: Path) -> None:
+    """`python benchmarks/X.py` has the folder benchmarks on its path, and not the one it lies in."""
+    needing = [
+        path for path in (repository / "benchmarks").glob("*.py") if "\nfrom benchmarks" in path.read_text("utf-8")
+    ]
+    assert len(needing) > 5
+    pages = [*needing, repository / "README.md", *(repository / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert not [path.name for path in needing if f"python benchmarks/{path.name}" in text], page.name
